@@ -1,0 +1,1 @@
+"""How fast, against whom: side-by-side timings with outputs checked first."""

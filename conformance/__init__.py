@@ -1,0 +1,1 @@
+"""Is fast equal to true? Properties about any backend, drawn by hypothesis."""

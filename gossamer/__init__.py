@@ -1,0 +1,1 @@
+"""The front door: capture, plan, compile, run, check and explain sparse networks."""

@@ -1,0 +1,1 @@
+"""aarch64: the agent that runs emitted code elsewhere, and the devices that carry it."""

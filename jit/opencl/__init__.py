@@ -1,0 +1,1 @@
+"""OpenCL C for mobile GPUs: the emitter and its runtime."""

@@ -1,0 +1,1 @@
+"""How a network gets thin: masks found and kept on torch modules."""

@@ -1,0 +1,1 @@
+"""What everything means: the forms of a network and their naive NumPy interpretation."""

@@ -1,0 +1,100 @@
+"""Graph: what a network computes, before anything is decided about how.
+
+The grammar of the form (one line of text per entry; `print(graph)` writes it, `parse` reads it):
+
+    graph   := "graph" NAME "{" input* const* node* output* "}"
+    input   := "input" NAME ":" shape
+    const   := "const" NAME ":" shape digest [scheme mask-digest]
+    node    := NAME ("," NAME)* "=" OP "(" NAME ("," NAME)* ")" "{" attrs "}"
+    output  := "output" NAME
+
+Every value is a float32 tensor unless its operator says otherwise.  Large constants stand beside
+the text, by name and digest, and compare by digest.  Operators live in `refimpl.ops`.
+
+Dimension letters, here and everywhere: N batch, F filters (output channels), C input channels,
+D H W depth, height, width of a plane, K kernel positions (kd*kh*kw).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from refimpl.schemes import Scheme
+
+Shape = tuple[int, ...]
+Attributes = tuple[tuple[str, Any], ...]
+
+
+class GraphError(ValueError):
+    """A Graph that breaks a rule; the message names the node and the rule."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A read-only array that compares and hashes by the digest of its bytes, dtype and shape."""
+
+    array: np.ndarray
+
+    def __post_init__(self) -> None:
+        # NumPy's ascontiguousarray makes a scalar 1-D; asarray(order="C") keeps the shape.
+        array = np.array(self.array, order="C", copy=True)
+        array.setflags(write=False)
+        object.__setattr__(self, "array", array)
+
+    @cached_property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of dtype, shape and bytes."""
+        head = f"{self.array.dtype.str}{self.array.shape}".encode()
+        return hashlib.sha256(head + self.array.tobytes()).hexdigest()[:16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """What is known of a pruned weight: its scheme and its mask (bool, True = kept)."""
+
+    scheme: Scheme
+    mask: Constant
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator: the values it defines, its name in `refimpl.ops`, inputs and attributes."""
+
+    outputs: tuple[str, ...]
+    op: str
+    inputs: tuple[str, ...]
+    attributes: Attributes = ()
+
+    @property
+    def name(self) -> str:
+        """The node is called by its first output."""
+        return self.outputs[0]
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The attributes as a dictionary."""
+        return dict(self.attributes)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network: typed inputs, named constants, nodes in a legal order, outputs."""
+
+    name: str
+    inputs: tuple[tuple[str, Shape], ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    constants: Mapping[str, Constant] = field(default_factory=dict)
+    sparsity: Mapping[str, Sparsity] = field(default_factory=dict)
