@@ -126,12 +126,29 @@ def _check_sparsity(name: str, constant: Constant, sparsity: Sparsity) -> None:
 
 
 def _check_uses_of_pruned(graph: Graph) -> None:
-    """A pruned constant may only be the weight of an operator that has one."""
+    """A pruned constant is the weight of at least one node, and of nothing else."""
+    unused = set(graph.sparsity)
     for node in graph.nodes:
         has_weight = OPERATORS[node.op].weight_uses is not None
         for position, name in enumerate(node.inputs):
-            if name in graph.sparsity and not (has_weight and position == 1):
+            if name not in graph.sparsity:
+                continue
+            if not (has_weight and position == 1):
                 raise GraphError(
                     f"{describe(node)}: input {position} is {name!r}, which is pruned; "
                     f"only the weight of conv or linear may be"
                 )
+            _check_legal(node, name, graph.sparsity[name])
+            unused.discard(name)
+    if unused:
+        raise GraphError(f"constant {min(unused)!r} is pruned, but no node has it as its weight")
+
+
+def _check_legal(node: Node, name: str, sparsity: Sparsity) -> None:
+    # Whether a mask is legal depends on the node too: no block straddles two groups of a conv.
+    try:
+        reason = sparsity.scheme.legal(sparsity.mask.array, parts=node.attrs.get("groups", 1))
+    except ValueError as error:
+        reason = str(error)
+    if reason is not None:
+        raise GraphError(f"{describe(node)}: the mask of {name!r} is not legal: {reason}")
