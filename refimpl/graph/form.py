@@ -4,9 +4,14 @@ The grammar of the form (one line of text per entry; `print(graph)` writes it, `
 
     graph   := "graph" NAME "{" input* const* node* output* "}"
     input   := "input" NAME ":" shape
-    const   := "const" NAME ":" shape digest [scheme mask-digest]
-    node    := NAME ("," NAME)* "=" OP "(" NAME ("," NAME)* ")" "{" attrs "}"
+    const   := "const" NAME ":" shape DIGEST ["[" NAME DIGEST "]"]      the scheme and its mask
+    node    := NAME ("," NAME)* "=" NAME "(" [NAME ("," NAME)*] ")" "{" [attr ("," attr)*] "}"
     output  := "output" NAME
+    attr    := NAME "=" value
+    value   := INT | FLOAT | "True" | "False" | STRING | "(" [value ("," value)* [","]] ")"
+    shape   := INT ("x" INT)* | "()"
+    NAME    := letters, digits, "_" and "."; any other name, and a keyword, is a STRING
+    STRING  := as in JSON;  DIGEST := 16 hex digits
 
 Every value is a float32 tensor unless its operator says otherwise.  Large constants stand beside
 the text, by name and digest, and compare by digest.  Operators live in `refimpl.ops`.
@@ -25,10 +30,16 @@ from typing import Any
 
 import numpy as np
 
+from refimpl.graph.show import show
+from refimpl.ops import Shape
 from refimpl.schemes import Scheme
 
-Shape = tuple[int, ...]
 Attributes = tuple[tuple[str, Any], ...]
+
+
+def attributes(**values: Any) -> Attributes:
+    """The attributes of a Node, from keywords: `attributes(start=1, end=3)`."""
+    return tuple(values.items())
 
 
 class GraphError(ValueError):
@@ -77,6 +88,11 @@ class Node:
     inputs: tuple[str, ...]
     attributes: Attributes = ()
 
+    def __post_init__(self) -> None:
+        # Sorted, so that equality does not depend on the order in which they were given.
+        ordered = sorted(self.attributes, key=lambda pair: pair[0])
+        object.__setattr__(self, "attributes", tuple(ordered))
+
     @property
     def name(self) -> str:
         """The node is called by its first output."""
@@ -98,3 +114,12 @@ class Graph:
     outputs: tuple[str, ...]
     constants: Mapping[str, Constant] = field(default_factory=dict)
     sparsity: Mapping[str, Sparsity] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Copies, so that a caller's later change to its dictionaries does not reach the Graph.
+        object.__setattr__(self, "constants", dict(self.constants))
+        object.__setattr__(self, "sparsity", dict(self.sparsity))
+
+    def __str__(self) -> str:
+        """The text that `refimpl.graph.parse` reads back to an equal Graph."""
+        return show(self)

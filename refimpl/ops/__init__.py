@@ -1,0 +1,19 @@
+"""The table of operators: what each node of a Graph means.
+
+Float64 in, float64 out.  `evaluate` of a row is the meaning, written to be obvious; `fast`, where
+there is one, computes the same in fewer and larger steps.  Padding, sizes and the rounding of
+window counts are torch's definitions; padding is always explicit, a (lo, hi) pair per axis.
+"""
+
+from refimpl.ops.activations import ACTIVATIONS
+from refimpl.ops.arithmetic import ARITHMETIC
+from refimpl.ops.contractions import CONTRACTIONS
+from refimpl.ops.operator import Kind, Operator, Shape, ShapeError
+from refimpl.ops.pooling import POOLING
+from refimpl.ops.shaping import SHAPING
+
+_ROWS = (*CONTRACTIONS, *ACTIVATIONS, *POOLING, *ARITHMETIC, *SHAPING)
+
+OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _ROWS}
+
+__all__ = ["OPERATORS", "Kind", "Operator", "Shape", "ShapeError"]

@@ -1,0 +1,97 @@
+"""What an operator is: its name, its attributes, its shape rule and its meaning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+# Sizes past this are refused, so that no product of a few attributes can overflow anything.
+LARGEST_INT = 2**31 - 1
+
+
+class ShapeError(ValueError):
+    """Inputs or attributes that an operator's shape rule refuses; the message says which rule."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What values an attribute may have: in words, and as a test."""
+
+    text: str
+    accepts: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One row of the table of operators.
+
+    Attributes:
+        name: as written in a Graph.
+        arity: fewest and most inputs; None when there is no most.
+        attributes: the kind of each attribute; all are required and no other is allowed.
+        shape: (input shapes, attributes) to the shape of the result; raises ShapeError.
+        evaluate: (float64 inputs, attributes as keywords) to the float64 result: the meaning.
+            An operator with a weight also takes `kept`, a bool mask of the weight or None.
+        fast: a vectorised twin of `evaluate`, where the meaning is too slow for real layers.
+        weight_uses: (input shapes, shape of the result) to the number of times that each weight
+            is multiplied; given only by operators whose input 1 is a weight that can be pruned.
+    """
+
+    name: str
+    arity: tuple[int, int | None]
+    shape: Callable[[Sequence[Shape], Mapping[str, Any]], Shape]
+    evaluate: Callable[..., np.ndarray]
+    attributes: Mapping[str, Kind] = field(default_factory=dict)
+    fast: Callable[..., np.ndarray] | None = None
+    weight_uses: Callable[[Sequence[Shape], Shape], int] | None = None
+
+
+def require(condition: bool, rule: str) -> None:
+    """Raise ShapeError with the rule unless the condition holds."""
+    if not condition:
+        raise ShapeError(rule)
+
+
+def same_shape(shapes: Sequence[Shape], _: Mapping[str, Any]) -> Shape:
+    """The shape rule of elementwise operators of one input."""
+    return shapes[0]
+
+
+def _is_int(value: Any, least: int) -> bool:
+    # `type` and not `isinstance`: True is an int, and numpy's ints print differently.
+    return type(value) is int and least <= value <= LARGEST_INT
+
+
+def _is_ints(value: Any, least: int) -> bool:
+    return type(value) is tuple and all(_is_int(v, least) for v in value)
+
+
+def _is_spatial(value: Any) -> bool:
+    return type(value) is tuple and 1 <= len(value) <= 3 and _is_ints(value, 1)
+
+
+def _is_padding(value: Any) -> bool:
+    pairs = type(value) is tuple and all(_is_ints(v, 0) and len(v) == 2 for v in value)
+    return pairs and 1 <= len(value) <= 3
+
+
+def _is_axes(value: Any) -> bool:
+    return _is_ints(value, 0) and value != () and list(value) == sorted(set(value))
+
+
+AXIS = Kind("an int of 0 or more", lambda v: _is_int(v, 0))
+COUNT = Kind("an int of 1 or more", lambda v: _is_int(v, 1))
+FLAG = Kind("True or False", lambda v: type(v) is bool)
+FLOAT = Kind("a finite float", lambda v: type(v) is float and math.isfinite(v))
+BOUND = Kind("a float that is not NaN", lambda v: type(v) is float and not math.isnan(v))
+SHAPE = Kind("a tuple of ints of 1 or more", lambda v: _is_ints(v, 1))
+SPATIAL = Kind("a tuple of one to three ints of 1 or more", _is_spatial)
+PADDING = Kind("a tuple of one to three (lo, hi) pairs of ints of 0 or more", _is_padding)
+AXES = Kind("a tuple of increasing ints of 0 or more", _is_axes)
+GELU_FORM = Kind('"none" or "tanh"', lambda v: type(v) is str and v in ("none", "tanh"))
