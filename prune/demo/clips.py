@@ -49,12 +49,15 @@ def make_clips(count: int, *, split: str, seed: int) -> Clips:
     labels = rng.permutation(np.arange(count) % len(MOTIONS))
     images = digits[rng.integers(len(digits), size=count)]
     paths = _paths(labels, rng)
-    noise_level = rng.uniform(0.05, 0.25, size=(count, 1, 1, 1)).astype(np.float32)
+    gains, noises = _light(count, rng)
+    others = digits[rng.integers(len(digits), size=count)]
+    spots = _still(count, rng)
     frames = np.empty((count, 1, FRAMES, SIZE, SIZE), np.float32)
     for start in range(0, count, _CHUNK):
         part = slice(start, start + _CHUNK)
-        view = _render(images[part], paths[part])
-        view += noise_level[part] * rng.standard_normal(view.shape, dtype=np.float32)
+        view = gains[part] * _render(images[part], paths[part])
+        np.maximum(view, 0.5 * gains[part] * _render(others[part], spots[part]), out=view)
+        view += noises[part] * rng.standard_normal(view.shape, dtype=np.float32)
         np.clip(view, 0, 1, out=frames[part, 0])
     return Clips(frames, labels)
 
@@ -87,8 +90,8 @@ def _paths(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         axis=1,
     )
     # Change from first to last frame: the wobble every clip has, then the motion it is named for.
-    change = rng.uniform(-1, 1, (count, 4)) * (2.5, 2.5, 0.25, 0.15)
-    low, high = np.array([(4, 14), (4, 14), (0.4, 1.6), (0.25, 0.9)]).T
+    change = rng.uniform(-1, 1, (count, 4)) * (3, 3, 0.3, 0.2)
+    low, high = np.array([(4, 12), (4, 12), (0.4, 1.2), (0.25, 0.7)]).T
     axis, sign = _AXIS_AND_SIGN[labels].T
     change[np.arange(count), axis] = sign * rng.uniform(low[axis], high[axis])
     time = np.linspace(-0.5, 0.5, FRAMES)[None, :, None]
@@ -101,6 +104,26 @@ _AXIS_AND_SIGN = np.array(
     [(0, -1), (0, +1), (1, -1), (1, +1), (2, +1), (2, -1), (3, +1), (3, -1)], dtype=np.int64
 )
 """Per motion: which of x, y, angle, log size changes, and which way (y grows downwards)."""
+
+
+def _light(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Per clip the brightness of the digit and the standard deviation of the noise, both float32."""
+    shape = (count, 1, 1, 1)
+    gain = rng.uniform(0.5, 1.0, shape)
+    noise = rng.uniform(0.05, 0.30, shape)
+    return gain.astype(np.float32), noise.astype(np.float32)
+
+
+def _still(count, rng):
+    return np.stack(
+        [
+            rng.uniform(-12, 12, count),
+            rng.uniform(-12, 12, count),
+            rng.uniform(-0.4, 0.4, count),
+            rng.uniform(1.4, 2.2, count),
+        ],
+        1,
+    ).astype(np.float32)[:, None]
 
 
 def _render(images: np.ndarray, paths: np.ndarray) -> np.ndarray:
