@@ -1,10 +1,163 @@
-"""The one description all schemes share: groups of units, and what may stay in each group."""
+"""Scheme: what all sparse schemes share, derived once from their units.
+
+A scheme is a frozen dataclass of block sizes and says one thing, `units`: how the weights of a
+layer fall into units, groups and a rule (see `units.py`).  Score, legality, degrees of freedom
+and kept MACs follow from that here.  `project` here serves every scheme whose units partition the
+weights under "any subset"; schemes with overlapping units or counted groups bring their own.
+
+Weights have the shape (F, C, *kernel): a convolution of one to three dimensions, C being the
+channels of one convolution group, or a linear layer with no kernel axes.  `parts` is the number of
+equal parts the filters fall into that no block may straddle: convolution groups, or gates.
+Ragged edges, where a block does not divide a part or C, are legal everywhere.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from refimpl.schemes.units import Shape, Units
+
+Scope = Literal["layer", "strip"]
+
+
+class SchemeError(ValueError):
+    """A scheme, a mask or a request that breaks a rule; the message names it and the way out."""
 
 
 @dataclass(frozen=True)
-class Scheme:
-    """Base of the schemes; each subclass is a frozen dataclass of its block sizes."""
+class Scheme(ABC):
+    """Base of the schemes; each subclass is a frozen dataclass of its block sizes, all >= 1."""
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            size = getattr(self, item.name)
+            if type(size) is not int or size < 1:
+                raise SchemeError(
+                    f"{self.name}: {item.name} is {size!r}; it must be a whole number, 1 or more."
+                )
+
+    def __str__(self) -> str:
+        sizes = ",".join(f"{item.name}={getattr(self, item.name)}" for item in fields(self))
+        return f"{self.name}({sizes})" if sizes else self.name
+
+    @abstractmethod
+    def _units(self, shape: Shape, parts: int) -> Units:
+        """The units of a weight whose shape and parts have been checked."""
+
+    def units(self, shape: Shape, *, parts: int = 1) -> Units:
+        """How the weights of `shape` fall into units; all that follows is derived from this.
+
+        Raises:
+            SchemeError: the shape is no weight's, or `parts` does not divide the filters.
+        """
+        shape = tuple(int(size) for size in shape)
+        if not 2 <= len(shape) <= 5 or min(shape) < 1:
+            raise SchemeError(
+                f"{self} needs a weight (filters, channels, *kernel) of 2 to 5 positive "
+                f"dimensions; this one has the shape {shape}."
+            )
+        if parts < 1 or shape[0] % parts:
+            raise SchemeError(f"{self}: {shape[0]} filters do not fall into {parts} equal parts.")
+        return self._units(shape, parts)
+
+    def score(self, weight: np.ndarray, *, parts: int = 1) -> np.ndarray:
+        """The importance of every unit, float64 (units,): its l2 norm / sqrt(its weights).
+
+        Divided by the weights really there, so that a ragged unit is not penalised for its size.
+
+        Raises:
+            SchemeError: the weight has a value that is not finite, which has no rank.
+        """
+        units = self.units(weight.shape, parts=parts)
+        return self._score(units, weight)
+
+    def _score(self, units: Units, weight: np.ndarray) -> np.ndarray:
+        if not np.isfinite(weight).all():
+            place = tuple(np.argwhere(~np.isfinite(weight))[0].tolist())
+            raise SchemeError(f"{self} cannot rank the weight: its value at {place} is not finite.")
+        squares = units.total(np.square(weight, dtype=np.float64))
+        return np.sqrt(squares / units.size())
+
+    def project(
+        self, weight: np.ndarray, keep: float, *, scope: Scope = "layer", parts: int = 1
+    ) -> np.ndarray:
+        """The nearest legal mask that keeps about the share `keep` of the weights.
+
+        The units of the highest scores stay: under one threshold for the layer (scope "layer"),
+        or equally many in every strip of filters (scope "strip", balanced).  How many is chosen
+        so that the kept share of weights comes nearest to `keep`; at least one unit (a strip)
+        stays.  Units of equal score stay in the order of their numbers.
+
+        Returns:
+            The mask, bool of the weight's shape, True = kept.
+
+        Raises:
+            SchemeError: `keep` is outside (0, 1], a value is not finite, or the scheme has no
+                strips to balance.
+        """
+        check_keep(self, keep)
+        units = self.units(weight.shape, parts=parts)
+        strip = np.zeros(units.count, np.intp) if scope == "layer" else self._strips(units)
+        score, size = self._score(units, weight), units.size()
+        # Row s: the units of strip s, most important first; lexsort is stable, so ties keep order.
+        ranked = np.lexsort((-score, strip)).reshape(strip.max() + 1, -1)
+        shares = size[ranked].cumsum(axis=1).sum(axis=0) / weight.size
+        staying = int(np.abs(shares - keep).argmin()) + 1
+        kept = np.zeros(units.count, bool)
+        kept[ranked[:, :staying]] = True
+        return units.mask(kept)
+
+    def _strips(self, units: Units) -> np.ndarray:
+        if units.strip is None:
+            raise SchemeError(
+                f'{self} has no units to balance inside a strip of filters; use scope="layer".'
+            )
+        return units.strip
+
+    def legal(self, mask: np.ndarray, *, parts: int = 1) -> str | None:
+        """None where the mask (bool, the weight's shape) obeys the scheme, else why and where."""
+        mask = np.asarray(mask)
+        if mask.dtype != np.bool_:
+            return f"{self}: a mask holds booleans; this one holds {mask.dtype}."
+        units = self.units(mask.shape, parts=parts)
+        kept = units.total(mask) > 0
+        missing = np.argwhere(units.mask(kept) & ~mask)
+        if len(missing):
+            return self._torn(units, mask, missing[0])
+        broken = units.rule.breach(kept, units.group)
+        if broken is None:
+            return None
+        return f"{self}: in the group at {units.group_place(broken)}, {units.rule}."
+
+    def _torn(self, units: Units, mask: np.ndarray, index: np.ndarray) -> str:
+        """The sentence for a pruned weight none of whose units is pruned as a whole."""
+        unit = int(units.unit[(0, *index)])
+        kept, size = int(units.total(mask)[unit]), int(units.size()[unit])
+        return (
+            f"{self}: the weight at {tuple(index.tolist())} is pruned, but its unit "
+            f"({units.place(unit)}) keeps {kept} of its {size} weights."
+        )
+
+    def degrees_of_freedom(self, shape: Shape, *, parts: int = 1) -> float:
+        """Bits in one choice of what stays: log2 of how many ways the rule leaves to choose."""
+        units = self.units(shape, parts=parts)
+        return units.rule.bits(units.group)
+
+
+def check_keep(scheme: Scheme, keep: float) -> None:
+    """Raise SchemeError unless `keep` is a share in (0, 1]."""
+    if not 0 < keep <= 1:
+        raise SchemeError(
+            f"{scheme}: the share to keep is {keep}; it must be above 0 and at most 1."
+        )
+
+
+def kept_macs(mask: np.ndarray, positions: int) -> int:
+    """Multiply-accumulates left by a mask in a layer of that many output positions."""
+    return int(np.count_nonzero(mask)) * positions

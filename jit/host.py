@@ -1,0 +1,174 @@
+"""The host: code runs in this very process, at full speed and without a net.
+
+Memory comes from mmap, calls go through ctypes and release the interpreter lock.  A crash in
+called code ends this process and a call that never returns is never interrupted: what is not
+trusted runs on "host-isolated", the agent in a process of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from jit.cpu_features import X86_NAMES, aarch64_features
+from jit.session import GUARD_BYTES, CallResult, Data, DeviceError, DeviceInfo, Session
+
+_PROT_NONE, _PROT_READ, _PROT_WRITE, _PROT_EXEC = 0, 1, 2, 4
+_MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x02 | 0x20 | 0x4000
+_MAP_FAILED = 2**64 - 1
+_MADV_HUGEPAGE = 14
+_HUGE_BYTES = 1 << 21
+_AT_HWCAP, _AT_HWCAP2 = 16, 26
+_ARCHITECTURES = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "aarch64"}
+
+
+class HostSession(Session):
+    """Memory, code and calls inside this process (Linux on x86-64 or aarch64).
+
+    `timeout_s` of a call is not enforced and a crash is not caught: see the module's text.
+
+    Raises:
+        DeviceError: on any other system.
+    """
+
+    def __init__(self) -> None:
+        self._libc = _libc()
+        self._mapped: dict[int, tuple[int, int]] = {}  # first usable byte: all of the mapping
+        super().__init__("host", _host_info())
+
+    def view(self, address: int, nbytes: int) -> np.ndarray:
+        """The memory itself as uint8[nbytes], no copy; it must not be used after `free`/`close`.
+
+        Raises:
+            DeviceError: the range is not inside one buffer, or holds code.
+        """
+        if self._inside(address, nbytes).blob is not None:
+            raise DeviceError(f"host: {address:#x} holds code, which is never writable")
+        return _bytes_at(address, nbytes)
+
+    def _map(self, nbytes: int) -> tuple[int, int]:
+        page = self.info.page_bytes
+        size = -(-nbytes // page) * page
+        slack = _HUGE_BYTES if size >= _HUGE_BYTES else 0  # huge pages need an aligned start
+        whole = size + slack + 2 * GUARD_BYTES
+        start = self._libc.mmap(None, whole, _PROT_NONE, _MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0)
+        if start == _MAP_FAILED:
+            raise self._refusal(f"reserve {nbytes} bytes")
+        base = start + GUARD_BYTES
+        if slack:
+            base = -(-base // _HUGE_BYTES) * _HUGE_BYTES
+        self._mapped[base] = (start, whole)
+        self._protect(base, size, _PROT_READ | _PROT_WRITE)
+        if slack:
+            self._libc.madvise(base, size, _MADV_HUGEPAGE)  # advice: kernels without it refuse
+        return base, size
+
+    def _unmap(self, mapping: int) -> None:
+        start, whole = self._mapped.pop(mapping)
+        if self._libc.munmap(start, whole):
+            raise self._refusal(f"give back {whole} bytes")
+
+    def _seal(self, mapping: int) -> None:
+        nbytes = max(1, self._regions[mapping].nbytes)
+        self._protect(mapping, nbytes, _PROT_READ | _PROT_EXEC)
+        if self.info.arch == "aarch64":
+            clear = ctypes.CDLL("libgcc_s.so.1").__clear_cache
+            clear(ctypes.c_void_p(mapping), ctypes.c_void_p(mapping + nbytes))
+
+    def _write(self, address: int, data: Data) -> None:
+        source = np.frombuffer(data, np.uint8)
+        _bytes_at(address, source.size)[:] = source
+
+    def _read(self, address: int, nbytes: int) -> bytes:
+        return ctypes.string_at(address, nbytes)
+
+    def _call(
+        self,
+        address: int,
+        args: Sequence[int],
+        *,
+        runs: int,
+        warmup: int,
+        count: bool,
+        limit_s: float,
+    ) -> CallResult:
+        del count, limit_s  # counting was refused before; nothing interrupts code in this process
+        function = ctypes.CFUNCTYPE(None, *[ctypes.c_uint64] * len(args))(address)
+        words = [ctypes.c_uint64(arg) for arg in args]  # converted once, outside the timed part
+        for _ in range(warmup):
+            function(*words)
+        clock, times = time.perf_counter_ns, []
+        for _ in range(runs):
+            begin = clock()
+            function(*words)
+            times.append(clock() - begin)
+        return CallResult(tuple(times))
+
+    def _release(self) -> None:
+        for mapping in list(self._mapped):
+            self._unmap(mapping)
+
+    def _protect(self, address: int, nbytes: int, protection: int) -> None:
+        if self._libc.mprotect(address, nbytes, protection):
+            raise self._refusal(f"set the protection of {nbytes} bytes")
+
+    def _refusal(self, what: str) -> DeviceError:
+        return DeviceError(f"host: the system refused to {what}: {os.strerror(ctypes.get_errno())}")
+
+
+def _bytes_at(address: int, nbytes: int) -> np.ndarray:
+    return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), np.uint8)
+
+
+def _libc() -> ctypes.CDLL:
+    if sys.platform != "linux":
+        raise DeviceError(f"host: code runs on Linux only, this is {sys.platform}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    word, number = ctypes.c_size_t, ctypes.c_int
+    libc.mmap.argtypes = [ctypes.c_void_p, word, number, number, number, ctypes.c_long]
+    libc.mmap.restype = word
+    libc.mprotect.argtypes = [word, word, number]
+    libc.madvise.argtypes = [word, word, number]
+    libc.munmap.argtypes = [word, word]
+    libc.getauxval.argtypes = [ctypes.c_ulong]
+    libc.getauxval.restype = ctypes.c_ulong
+    return libc
+
+
+def _host_info() -> DeviceInfo:
+    machine = platform.machine()
+    arch = _ARCHITECTURES.get(machine)
+    if arch is None:
+        raise DeviceError(f"host: no code can be made for {machine}, only x86-64 and aarch64")
+    return DeviceInfo(
+        arch,
+        _host_features(arch),
+        len(os.sched_getaffinity(0)),
+        os.sysconf("SC_PAGE_SIZE"),
+        f"this {arch} host ({_model_name() or llvm.get_host_cpu_name()})",
+    )
+
+
+def _host_features(arch: str) -> frozenset[str]:
+    """LLVM asks CPUID itself; on aarch64 the kernel's words are the better authority."""
+    if arch == "aarch64":
+        libc = _libc()
+        return aarch64_features(libc.getauxval(_AT_HWCAP), libc.getauxval(_AT_HWCAP2))
+    known = llvm.get_host_cpu_features()
+    return frozenset(name for name in X86_NAMES if known.get(name))
+
+
+def _model_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return ""

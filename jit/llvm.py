@@ -1,0 +1,418 @@
+"""The LLVM emitter: Programs to IR text, a one-to-one walk, and IR to object code.
+
+All cleverness is in the Program.  `range` loops become loops, `unroll` loops are written out,
+`vector` loops become vector instructions, registers become SSA values (with phis where a loop or
+a branch changes them).  No IR pass is run, only code generation, and no inline assembly is
+emitted, for LLVM's aarch64 object emission aborts the process on it.
+
+A kernel is `void NAME(ptr buffers, ptr params, i64 task, i64 tasks)`: `buffers` points to the
+buffers' addresses, `params` to the parameters as i64, both in the Program's order.  The
+outermost `parallel` loop is cut evenly into `tasks`, of which one is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import llvmlite.binding as binding
+
+from jit.index import At, Atom, Binary, Index, Monomial, Var, index, substitute
+from jit.llvm_primitives import SPELLINGS, constant, vector_type
+from jit.primitives import PRIMITIVES
+from jit.program import (
+    Block,
+    Call,
+    Const,
+    For,
+    If,
+    Let,
+    Load,
+    Number,
+    Program,
+    ProgramError,
+    Registers,
+    Statement,
+    Store,
+    Value,
+    walk,
+)
+from jit.target import Target, target_machine
+
+_ATTRIBUTES = 'nounwind "no-builtins"'
+
+
+def emit_ir(programs: Iterable[Program], target: Target) -> str:
+    """One module with a function for every program. Raises ProgramError for what it cannot do."""
+    functions, declared = [], set()
+    for program in programs:
+        emitter = _Function(program, target)
+        functions.append(emitter.define())
+        declared |= emitter.declared
+    head = f'target triple = "{target.triple}"\n'
+    return "\n".join([head, *functions, *sorted(declared), ""])
+
+
+def emit_object(ir: str, target: Target, optimisation: int = 2) -> bytes:
+    """The object file of an IR module. LLVM verifies the module first."""
+    module = binding.parse_assembly(ir)
+    module.verify()
+    return target_machine(target, optimisation).emit_object(module)
+
+
+def emit_assembly(ir: str, target: Target) -> str:
+    """The assembly of an IR module, for people."""
+    return target_machine(target).emit_assembly(binding.parse_assembly(ir))
+
+
+Slots = dict[tuple[int, ...], str]
+Key = tuple[str, Index, tuple[str, ...]]
+"""A computed value: the buffer it points into or "", the expression, what its names stand for."""
+
+
+class _Function:
+    def __init__(self, program: Program, target: Target):
+        self.program, self.target = program, target
+        self.arch, self.fused = target.arch, target.has("fma")
+        self.declared: set[str] = set()
+        self.lines: list[str] = []
+        self.names = 0
+        self.label = "entry"
+        self.known: list[dict[Key, str]] = [{}]
+        self.unrolled: dict[str, Index] = {}
+        self.integers: dict[str, str] = {}
+        self.registers: dict[str, Slots] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.vector: tuple[str, int] | None = None
+        self.dtypes: Mapping[str, str] = {b.name: b.dtype for b in program.buffers}
+
+    # -- the frame ---------------------------------------------------------------------------
+
+    def define(self) -> str:
+        """The text of the function."""
+        for slot, p in enumerate(self.program.params):
+            address = self.op(f"getelementptr i64, ptr %params, i64 {slot}")
+            self.integers[p.name] = self.op(f"load i64, ptr {address}")
+        for slot, b in enumerate(self.program.buffers):
+            address = self.op(f"getelementptr ptr, ptr %buffers, i64 {slot}")
+            self.lines.append(f"  %buffer.{b.name} = load ptr, ptr {address}")
+        self.block(self.program.body)
+        name = self.program.name
+        head = f"define hidden void @{name}(ptr %buffers, ptr %params, i64 %task, i64 %tasks)"
+        body = "\n".join(["entry:", *self.lines, "  ret void"])
+        return f"{head} {_ATTRIBUTES} {{\n{body}\n}}\n"
+
+    def op(self, text: str) -> str:
+        """Append `%t = text`; return the name."""
+        name = f"%t{self.names}"
+        self.names += 1
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def new_label(self, kind: str) -> str:
+        self.names += 1
+        return f"{kind}{self.names}"
+
+    def start(self, label: str) -> None:
+        self.lines.append(f"{label}:")
+        self.label = label
+
+    # -- statements --------------------------------------------------------------------------
+
+    def block(self, body: Block) -> None:
+        for statement in body:
+            self.statement(statement)
+
+    def scoped(self, body: Block) -> None:
+        """A block whose computed values are not visible afterwards (they do not dominate)."""
+        self.known.append({})
+        self.block(body)
+        self.known.pop()
+
+    def statement(self, s: Statement) -> None:
+        match s:
+            case Let(name, value):
+                self.integers[name] = self.integer(value)
+            case Registers(name, shape):
+                self.shapes[name] = shape
+                self.registers[name] = dict.fromkeys(_slots(shape), "poison")
+            case Store():
+                self.store(s)
+            case If():
+                self.branch(s)
+            case For(kind="vector"):
+                self.vector_loop(s)
+            case For(kind="unroll"):
+                self.unroll_loop(s)
+            case For():
+                self.real_loop(s)
+
+    def unroll_loop(self, s: For) -> None:
+        lo, hi = self.bound(s.lo), self.bound(s.hi)
+        for i in range(lo, hi):
+            self.unrolled[s.var] = index(i)
+            self.block(s.body)
+        self.unrolled.pop(s.var, None)
+
+    def bound(self, value: Index) -> int:
+        number = substitute(value, self.unrolled).constant
+        if number is None:
+            raise ProgramError(f"{self.program.name}: `{value}` must be a constant to unroll")
+        return number
+
+    def vector_loop(self, s: For) -> None:
+        extent = s.extent
+        if extent is None or self.vector is not None or s.lo.constant != 0:
+            raise ProgramError(f"{self.program.name}: loop {s.var} cannot be a vector")
+        self.vector = (s.var, extent)
+        self.unrolled[s.var] = index(0)  # subscripts name the vector by its first lane
+        self.block(s.body)
+        self.vector = None
+        del self.unrolled[s.var]
+
+    def real_loop(self, s: For) -> None:
+        lo, hi = self.integer(s.lo), self.integer(s.hi)
+        if s.kind == "parallel":
+            lo, hi = self.share(lo, hi)
+        carried = self.carried(s.body)
+        body, done, before = self.new_label("loop"), self.new_label("done"), self.label
+        enter = self.op(f"icmp slt i64 {lo}, {hi}")
+        self.lines.append(f"  br i1 {enter}, label %{body}, label %{done}")
+        self.start(body)
+        at_entry = {key: self.registers[key[0]][key[1]] for key in carried}
+        header = len(self.lines)
+        counter = self.name_of("i")
+        phis = {key: self.name_of("p") for key in carried}
+        for (name, slot), phi in phis.items():
+            self.registers[name][slot] = phi
+        self.integers[s.var] = counter
+        self.scoped(s.body)
+        following = self.op(f"add nuw nsw i64 {counter}, 1")
+        again = self.op(f"icmp slt i64 {following}, {hi}")
+        latch = self.label
+        self.lines.append(f"  br i1 {again}, label %{body}, label %{done}")
+        at_end = {key: self.registers[key[0]][key[1]] for key in carried}
+        head = [f"  {counter} = phi i64 [ {lo}, %{before} ], [ {following}, %{latch} ]"]
+        head += [
+            f"  {phis[k]} = phi {self.type_of(k[0])} [ {at_entry[k]}, %{before} ], "
+            f"[ {at_end[k]}, %{latch} ]"
+            for k in carried
+        ]
+        self.lines[header:header] = head
+        self.start(done)
+        for key in carried:
+            self.merge(key, (at_entry[key], before), (at_end[key], latch))
+
+    def share(self, lo: str, hi: str) -> tuple[str, str]:
+        """The bounds of this task's part of a parallel loop."""
+        extent = self.op(f"sub i64 {hi}, {lo}")
+        first = self.op(f"mul i64 {extent}, %task")
+        last = self.op(f"add i64 {first}, {extent}")
+        ends = [self.op(f"sdiv i64 {x}, %tasks") for x in (first, last)]
+        return self.op(f"add i64 {lo}, {ends[0]}"), self.op(f"add i64 {lo}, {ends[1]}")
+
+    def branch(self, s: If) -> None:
+        left, right = self.integer(s.left), self.integer(s.right)
+        yes, no, done = (self.new_label(k) for k in ("then", "else", "join"))
+        condition = self.op(f"icmp eq i64 {left}, {right}")
+        self.lines.append(f"  br i1 {condition}, label %{yes}, label %{no}")
+        before = {name: dict(slots) for name, slots in self.registers.items()}
+        ends: list[tuple[dict[str, Slots], str]] = []
+        for label, body in ((yes, s.then), (no, s.orelse)):
+            self.registers = {name: dict(slots) for name, slots in before.items()}
+            self.start(label)
+            self.scoped(body)
+            self.lines.append(f"  br label %{done}")
+            ends.append((self.registers, self.label))
+        self.registers = {name: dict(slots) for name, slots in before.items()}
+        self.start(done)
+        (then, then_label), (orelse, else_label) = ends
+        for key in self.carried((*s.then, *s.orelse)):
+            name, slot = key
+            self.merge(key, (then[name][slot], then_label), (orelse[name][slot], else_label))
+
+    def merge(self, key: tuple[str, tuple[int, ...]], a: tuple[str, str], b: tuple[str, str]) -> None:
+        """A register after two paths meet."""
+        name, slot = key
+        t = self.type_of(name)
+        self.registers[name][slot] = (
+            a[0] if a[0] == b[0] else self.op(f"phi {t} [ {a[0]}, %{a[1]} ], [ {b[0]}, %{b[1]} ]")
+        )
+
+    def carried(self, body: Block) -> list[tuple[str, tuple[int, ...]]]:
+        """The registers declared outside that a block stores to."""
+        stored = {s.buffer for s in walk(body) if isinstance(s, Store)}
+        inside = {s.name for s in walk(body) if isinstance(s, Registers)}
+        names = [n for n in self.registers if n in stored - inside]
+        return [(name, slot) for name in names for slot in self.registers[name]]
+
+    def name_of(self, kind: str) -> str:
+        self.names += 1
+        return f"%{kind}{self.names}"
+
+    def type_of(self, registers: str) -> str:
+        return vector_type(self.shapes[registers][-1])
+
+    # -- values ------------------------------------------------------------------------------
+
+    def store(self, s: Store) -> None:
+        lanes = self.vector[1] if self.vector else 1
+        value = self.value(s.value, lanes)
+        if s.buffer in self.registers:
+            slot, lane, whole = self.slot(s.buffer, s.subscript)
+            if not whole:
+                old, t = self.registers[s.buffer][slot], self.type_of(s.buffer)
+                value = self.op(f"insertelement {t} {old}, float {value}, i32 {lane}")
+            self.registers[s.buffer][slot] = value
+            return
+        stride = self.vector_stride(s.subscript[-1])
+        if stride == 0 and lanes > 1:
+            raise ProgramError(f"{self.program.name}: a vector stored to one place of {s.buffer}")
+        address = self.address(s.buffer, s.subscript)
+        self.lines.append(f"  store {vector_type(lanes)} {value}, ptr {address}, align 4")
+
+    def value(self, value: Value, lanes: int) -> str:
+        match value:
+            case Const(number):
+                return constant(number, lanes)
+            case Number(expression):
+                number = self.op(f"sitofp i64 {self.integer(expression)} to float")
+                return self.splat(number, lanes)
+            case Call(name, args):
+                if any(not self.target.has(f) for f in PRIMITIVES[name].features):
+                    raise ProgramError(f"{self.target.name} has no {name}")
+                operands = [self.value(a, lanes) for a in args]
+                return SPELLINGS[name](self, lanes, *operands)
+            case Load(buffer, subscript):
+                if buffer in self.registers:
+                    return self.load_register(buffer, subscript, lanes)
+                return self.load(buffer, subscript, lanes)
+        raise ProgramError(f"{value!r} is not a value")
+
+    def load(self, buffer: str, subscript: tuple[Index, ...], lanes: int) -> str:
+        wide = lanes > 1 and self.vector_stride(subscript[-1]) == 1
+        t = vector_type(lanes if wide else 1)
+        loaded = self.op(f"load {t}, ptr {self.address(buffer, subscript)}, align 4")
+        return loaded if wide else self.splat(loaded, lanes)
+
+    def load_register(self, name: str, subscript: tuple[Index, ...], lanes: int) -> str:
+        slot, lane, whole = self.slot(name, subscript)
+        held = self.registers[name][slot]
+        if whole:
+            return self.splat(held, lanes if self.shapes[name][-1] == 1 else 1)
+        return self.splat(self.op(f"extractelement {self.type_of(name)} {held}, i32 {lane}"), lanes)
+
+    def slot(self, name: str, subscript: tuple[Index, ...]) -> tuple[tuple[int, ...], int, bool]:
+        """(which register, which lane, whether the whole of it is meant)."""
+        *outer, last = subscript
+        width = self.shapes[name][-1]
+        wide = self.vector is not None and self.vector_stride(last) == 1
+        if wide and self.vector is not None and self.vector[1] != width:
+            raise ProgramError(f"{self.program.name}: {name} has {width} lanes")
+        place = tuple(self.bound(i) for i in outer)
+        lane = self.bound(last)
+        if place not in self.registers[name] or not 0 <= lane < width:
+            raise ProgramError(f"{self.program.name}: {name}{[*place, lane]} is out of range")
+        return place, lane, wide or width == 1
+
+    def vector_stride(self, last: Index) -> int:
+        """The coefficient of the vector variable: 1 contiguous, 0 the same for all lanes."""
+        if self.vector is None:
+            return 0
+        stride = last.coefficient(self.vector[0])
+        if stride not in (0, 1):
+            raise ProgramError(f"{self.program.name}: `{last}` is not contiguous in a vector loop")
+        return stride
+
+    def splat(self, scalar: str, lanes: int) -> str:
+        if lanes == 1:
+            return scalar
+        t = vector_type(lanes)
+        first = self.op(f"insertelement {t} poison, float {scalar}, i32 0")
+        mask = vector_type(lanes, "i32")
+        return self.op(f"shufflevector {t} {first}, {t} poison, {mask} zeroinitializer")
+
+    # -- integers ----------------------------------------------------------------------------
+
+    def address(self, buffer: str, subscript: tuple[Index, ...]) -> str:
+        """A pointer: the varying part is shared by all accesses that differ by a constant."""
+        strides = self.program.buffer(buffer).strides
+        total = sum((i * s for i, s in zip(subscript, strides, strict=True)), index(0))
+        total = substitute(total, self.unrolled)
+        offset = next((c for monomial, c in total.terms if not monomial), 0)
+        element = "float" if self.dtypes[buffer] == "f32" else "i32"
+        base = f"%buffer.{buffer}"
+        varying = total - offset
+        if varying.terms:
+            start = base
+            base = self.remember(
+                (buffer, varying, self.versions(varying)),
+                lambda: self.op(
+                    f"getelementptr {element}, ptr {start}, i64 {self.integer(varying)}"
+                ),
+            )
+        if not offset:
+            return base
+        return self.op(f"getelementptr {element}, ptr {base}, i64 {offset}")
+
+    def remember(self, key: Key, compute: Callable[[], str]) -> str:
+        """A value computed before in a block that dominates this one, or computed now."""
+        for scope in self.known:
+            if key in scope:
+                return scope[key]
+        made = compute()
+        self.known[-1][key] = made
+        return made
+
+    def integer(self, value: Index) -> str:
+        """An operand that holds the integer."""
+        value = substitute(value, self.unrolled)
+        number = value.constant
+        if number is not None:
+            return str(number)
+        return self.remember(("", value, self.versions(value)), lambda: self.sum(value))
+
+    def versions(self, value: Index) -> tuple[str, ...]:
+        """What the names stand for now: a loop variable's name may be used by two loops."""
+        return tuple(self.integers[name] for name in sorted(value.names))
+
+    def sum(self, value: Index) -> str:
+        total = ""
+        for monomial, coefficient in value.terms:
+            term = self.product(monomial, coefficient)
+            total = self.op(f"add nsw i64 {total}, {term}") if total else term
+        return total
+
+    def product(self, monomial: Monomial, coefficient: int) -> str:
+        factors = [self.atom(a) for a in monomial]
+        if coefficient != 1 or not factors:
+            factors.append(str(coefficient))
+        result = factors[0]
+        for factor in factors[1:]:
+            result = self.op(f"mul nsw i64 {result}, {factor}")
+        return result
+
+    def atom(self, atom: Atom) -> str:
+        match atom:
+            case Var(name):
+                return self.integers[name]
+            case At(table, inner):
+                address = self.address(table, (inner,))
+                return self.op(f"sext i32 {self.op(f'load i32, ptr {address}, align 4')} to i64")
+            case Binary(op, left, right):
+                return self.binary(op, self.integer(left), self.integer(right))
+        raise ProgramError(f"{atom!r} is not an atom")
+
+    def binary(self, op: str, a: str, b: str) -> str:
+        if op in ("min", "max"):
+            relation = "slt" if op == "min" else "sgt"
+            c = self.op(f"icmp {relation} i64 {a}, {b}")
+            return self.op(f"select i1 {c}, i64 {a}, i64 {b}")
+        # Floor division: indices are not negative where it is used, the checker sees to it.
+        return self.op(f"{'sdiv' if op == '//' else 'srem'} i64 {a}, {b}")
+
+
+def _slots(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    slots: list[tuple[int, ...]] = [()]
+    for extent in shape[:-1]:
+        slots = [(*s, i) for s in slots for i in range(extent)]
+    return slots

@@ -1,0 +1,123 @@
+"""Register-level load redundancy elimination: what a column needs is loaded once (GRIM, PatDNN).
+
+In the jammed loops the same weights are loaded for every position and the same input for every
+vector of filters.  Each such load moves out of the loops that it does not depend on, into
+registers; a run of input columns becomes one vector load whose lanes are used one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jit.index import Index, index
+from jit.program import (
+    Block,
+    For,
+    Load,
+    Program,
+    Registers,
+    Statement,
+    Store,
+    loads,
+    map_loads,
+    map_stores,
+)
+
+
+
+def reuse(program: Program) -> Program:
+    """The program with the loads of `values` and `x` hoisted inside the loop over columns."""
+    return replace(program, body=_visit(program.body))
+
+
+def _visit(block: Block) -> Block:
+    def visit(s: Statement) -> Statement:
+        if isinstance(s, For) and s.var == "j":
+            return replace(s, body=_hoist_all(s.body))
+        if isinstance(s, For):
+            return replace(s, body=_visit(s.body))
+        return s
+
+    return tuple(map(visit, block))
+
+
+def _hoist_all(body: Block) -> Block:
+    for buffer, name in (("values", "wreg"), ("x", "xreg")):
+        body = _hoist(body, buffer, name)
+    return body
+
+
+def _hoist(body: Block, buffer: str, name: str) -> Block:
+    """Move the load of `buffer` out of the outermost unrolled loop it does not depend on."""
+    loops = _chain(body)
+    load = next(item for item in loads(_innermost(body).value) if item.buffer == buffer)
+    depends = frozenset().union(*(i.names for i in load.subscript))
+    run = _run_loop(loops, load)
+    if run is not None:
+        # One vector load fetches the run: hoist above the loop over its columns.
+        level, inner = loops.index(run), [x for x in loops if x.var in depends and x is not run]
+        lane = replace(run, kind="vector")
+        shape, order = [x.extent or 0 for x in inner] + [run.extent or 0], [*inner, lane]
+    else:
+        level = next((d for d, x in enumerate(loops) if x.var not in depends), None)
+        if level is None:
+            return body
+        order = [x for x in loops[level:] if x.var in depends]
+        shape = [x.extent or 0 for x in order]
+        if not order or order[-1].kind != "vector":
+            shape.append(1)  # a scalar: one lane
+    fetch = _fetch(name, load, order, scalar=len(order) < len(shape))
+    where = tuple(index(x.var) for x in order) + ((index(0),) if len(order) < len(shape) else ())
+    return _insert(body, loops, level, (Registers(name, tuple(shape)), fetch), load, name, where)
+
+
+def _fetch(name: str, load: Load, order: list[For], scalar: bool) -> Statement:
+    subscript = tuple(index(x.var) for x in order) + ((index(0),) if scalar else ())
+    statement: Statement = Store(name, subscript, load)
+    for outer in reversed(order):
+        statement = replace(outer, body=(statement,))
+    return statement
+
+
+def _chain(body: Block) -> list[For]:
+    """The unrolled and vector loops from here to the multiply-add."""
+    found: list[For] = []
+    while isinstance(body[-1], For):
+        found.append(body[-1])
+        body = body[-1].body
+    return found
+
+
+def _innermost(body: Block) -> Store:
+    while isinstance(body[-1], For):
+        body = body[-1].body
+    statement = body[-1]
+    assert isinstance(statement, Store)
+    return statement
+
+
+def _run_loop(loops: list[For], load: Load) -> For | None:
+    last: Index = load.subscript[-1]
+    return next(
+        (x for x in loops if x.var == "l" and (x.extent or 0) > 1 and last.coefficient("l") == 1),
+        None,
+    )
+
+
+def _insert(
+    body: Block, loops: list[For], level: int, new: Block, load: Load, name: str,
+    where: tuple[Index, ...],
+) -> Block:
+    """The chain of loops with `new` in front of loop `level` and the load replaced."""
+    head, last = body[:-1], body[-1]
+    if level == 0:
+        def swap(old: Load) -> Load:
+            return Load(name, where) if old == load else old
+
+        chain = map_stores((last,), lambda s: replace(s, value=map_loads(s.value, swap)))
+        return (*head, *new, *chain)
+    assert isinstance(last, For)
+    inner = _insert(last.body, loops[1:], level - 1, new, load, name, where)
+    return (*head, replace(last, body=inner))
+
+

@@ -1,0 +1,31 @@
+"""Loop tiling: which part of the layer is worked on at a time.
+
+Strips of filters outermost, then blocks of channels, so that a block's weights stay in cache
+while all positions pass; then tiles of output positions; then the kept columns of the block; and
+innermost the tile itself: `rows` filters by th x tw positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jit.kernels.conv import ConvKernel
+from jit.program import Program, Statement
+from jit.rewrite import perfect_nest, reorder, split
+
+
+def tile(program: Program, kernel: ConvKernel) -> Program:
+    """The program with positions split into tiles and all nests in the order above."""
+    return replace(program, body=tuple(_tile(nest, kernel) for nest in program.body))
+
+
+def _tile(nest: Statement, kernel: ConvKernel) -> Statement:
+    th, tw = kernel.tile
+    if kernel.rank >= 1:
+        nest = split(nest, "ow", tw, "owt", "tw")
+    if kernel.rank >= 2:
+        nest = split(nest, "oh", th, "oht", "th")
+    present = {loop.var for loop in perfect_nest(nest)[0]}
+    inner = ["th", "tw", "r"]
+    order = ["s", "b", "n", "od", "oht", "owt", "j", "l", *inner]
+    return reorder(nest, [var for var in order if var in present])

@@ -1,0 +1,145 @@
+"""Target: the machine that code is made for, and the only source of CPU feature strings.
+
+A Target says what may be emitted; a Device (`jit.devices`) says where it runs.  Nothing else in
+the project writes a feature string, so no instruction can be emitted that the target lacks:
+LLVM does not refuse such code, it aborts the process.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from functools import lru_cache
+
+import llvmlite.binding as llvm
+
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+
+
+class TargetError(ValueError):
+    """An unknown target; the message lists the known ones."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine: what LLVM needs to know and what the planner counts with.
+
+    `vector_bits` is the widest vector used, `registers` the number of vector registers,
+    `l1_bytes` and `l2_bytes` the data caches of one core, `pipes` how many vector FMAs and
+    `loads` how many vector loads start per cycle, `latency` the cycles of a dependent FMA.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: tuple[str, ...]
+    vector_bits: int
+    registers: int
+    l1_bytes: int
+    l2_bytes: int
+    pipes: float
+    loads: float
+    latency: int
+
+    @property
+    def arch(self) -> str:
+        """"x86_64" or "aarch64"."""
+        return self.triple.split("-")[0]
+
+    @property
+    def lanes(self) -> int:
+        """float32 values in the widest vector."""
+        return self.vector_bits // 32
+
+    def has(self, feature: str) -> bool:
+        """True if the feature (LLVM's name) may be used."""
+        # Every aarch64 core with NEON has the fused multiply-add; LLVM has no name for it there.
+        return feature in self.features or (feature == "fma" and "neon" in self.features)
+
+    @property
+    def feature_string(self) -> str:
+        """LLVM's feature list."""
+        # Wide vectors are written explicitly; LLVM must not split them on CPUs that prefer 256.
+        extra = ["-prefer-256-bit"] if "avx512f" in self.features else []
+        return ",".join([*(f"+{f}" for f in self.features), *extra])
+
+
+_X86_BASE = ("sse", "sse2", "cx8", "fxsr", "mmx")
+_AVX2 = (*_X86_BASE, "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c",
+         "bmi", "bmi2", "lzcnt", "movbe")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
+_KB, _MB = 1024, 1024 * 1024
+
+_X86 = "x86_64-unknown-linux-gnu"
+_ARM = "aarch64-unknown-linux-gnu"
+
+
+def _x86(name: str, cpu: str, features: tuple[str, ...], bits: int, registers: int) -> Target:
+    return Target(name, _X86, cpu, features, bits, registers, 48 * _KB, 2 * _MB, 2, 2, 4)
+
+
+def _arm(
+    cpu: str, *extra: str, l1: int = 64, l2: int = 512, pipes: float = 2, loads: float = 2,
+    latency: int = 4,
+) -> Target:
+    features = ("neon", "fp-armv8", *extra)
+    return Target(cpu, _ARM, cpu, features, 128, 32, l1 * _KB, l2 * _KB, pipes, loads, latency)
+
+
+_NEW = ("fullfp16", "dotprod", "lse")
+_TARGETS = {
+    t.name: t
+    for t in (
+        _x86("x86-64-sse", "x86-64", _X86_BASE, 128, 16),
+        _x86("x86-64-avx2", "haswell", _AVX2, 256, 16),
+        _x86("x86-64-avx512", "skylake-avx512", _AVX512, 512, 32),
+        _arm("cortex-a53", l1=32, l2=512, pipes=0.5, loads=0.5, latency=8),
+        _arm("cortex-a55", *_NEW, l1=32, l2=256, pipes=1, loads=0.5, latency=8),
+        _arm("cortex-a57", l1=32, l2=1024, pipes=1, loads=1, latency=5),
+        _arm("cortex-a72", l1=32, l2=1024, pipes=1, loads=1, latency=5),
+        _arm("cortex-a76", *_NEW),
+        _arm("cortex-a78", *_NEW),
+        _arm("cortex-x1", *_NEW, l2=1024, pipes=4, loads=3),
+        _arm("neoverse-n1", *_NEW, l2=1024),
+        _arm("neoverse-v1", *_NEW, l2=1024, pipes=4, loads=3),
+        _arm("apple-m1", *_NEW, l1=128, l2=3072, pipes=4, loads=3),
+    )
+}
+
+
+def target(name: str) -> Target:
+    """The Target of that name; "host" is this machine. Raises TargetError for an unknown one."""
+    if name == "host":
+        return host_target()
+    if name not in _TARGETS:
+        known = ", ".join(["host", *sorted(_TARGETS)])
+        raise TargetError(f"unknown target {name!r}; known targets: {known}")
+    return _TARGETS[name]
+
+
+def target_names() -> list[str]:
+    """Every name `target` accepts."""
+    return ["host", *_TARGETS]
+
+
+@lru_cache(maxsize=1)
+def host_target() -> Target:
+    """The best known target that this CPU can run."""
+    features = {name for name, present in llvm.get_host_cpu_features().items() if present}
+    if platform.machine() in ("aarch64", "arm64"):
+        new = features >= {"fullfp16", "dotprod", "lse"}
+        return _TARGETS["cortex-a76" if new else "cortex-a53"]
+    for name in ("x86-64-avx512", "x86-64-avx2", "x86-64-sse"):
+        if set(_TARGETS[name].features) <= features:
+            return _TARGETS[name]
+    raise TargetError(f"this CPU ({platform.machine()}) lacks SSE2; no target fits it")
+
+
+@lru_cache(maxsize=None)
+def target_machine(target: Target, optimisation: int = 2) -> llvm.TargetMachine:
+    """LLVM's code generator for the target: position independent, small code model."""
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.feature_string, opt=optimisation, reloc="pic",
+        codemodel="small",
+    )

@@ -1,0 +1,35 @@
+"""Dense: nothing is removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from refimpl.schemes.scheme import Scheme, SchemeError, Scope, check_keep
+from refimpl.schemes.units import Exactly, Shape, Units
+
+
+@dataclass(frozen=True)
+class Dense(Scheme):
+    """The whole weight is one unit, and it stays: the baseline of all others."""
+
+    name: ClassVar[str] = "dense"
+
+    def _units(self, shape: Shape, parts: int) -> Units:  # noqa: ARG002
+        zero = np.zeros(1, np.intp)
+        return Units(np.zeros((1, *shape), np.intp), group=zero, strip=zero, rule=Exactly(1))
+
+    def project(
+        self, weight: np.ndarray, keep: float, *, scope: Scope = "layer", parts: int = 1
+    ) -> np.ndarray:
+        """The mask that keeps everything.
+
+        Raises:
+            SchemeError: `keep` is not 1.
+        """
+        check_keep(self, keep)
+        if keep != 1:
+            raise SchemeError(f"dense keeps every weight, so keep must be 1, not {keep}.")
+        return super().project(weight, keep, scope=scope, parts=parts)

@@ -1,0 +1,23 @@
+"""Filter: whole filters (output channels) come and go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from refimpl.schemes.scheme import Scheme
+from refimpl.schemes.units import AnySubset, Shape, Units
+
+
+@dataclass(frozen=True)
+class Filter(Scheme):
+    """Every filter `W[f]` is a unit."""
+
+    name: ClassVar[str] = "filter"
+
+    def _units(self, shape: Shape, parts: int) -> Units:  # noqa: ARG002
+        filters = np.arange(shape[0])
+        unit = np.broadcast_to(filters.reshape(1, -1, *[1] * (len(shape) - 1)), (1, *shape))
+        return Units(unit, np.zeros(shape[0], np.intp), None, AnySubset())

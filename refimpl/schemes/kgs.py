@@ -1,0 +1,43 @@
+"""KGS, kernel group structured: kernel positions of a kernel group come and go (RT3D).
+
+In two dimensions this is YOLObile's block-punched pruning; with one kernel position (1 x 1
+convolutions, linear layers) it is Vanilla.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
+
+import numpy as np
+
+from refimpl.schemes.scheme import Scheme
+from refimpl.schemes.units import AnySubset, Shape, Units, strip_of
+
+
+@dataclass(frozen=True)
+class KGS(Scheme):
+    """Every kernel position of a kernel group (`gf` filters by `gc` channels) is a unit.
+
+    A kernel group is a group, its positions are the group's units.  Units are numbered strip by
+    strip, in each by channel block, in each by position.
+    """
+
+    gf: int
+    gc: int
+    name: ClassVar[str] = "kgs"
+
+    def _units(self, shape: Shape, parts: int) -> Units:
+        strip = strip_of(shape[0], self.gf, parts)
+        block = np.arange(shape[1]) // self.gc
+        positions = prod(shape[2:])
+        strips, blocks = int(strip[-1]) + 1, int(block[-1]) + 1
+        group = strip[:, None] * blocks + block
+        unit = group[..., None] * positions + np.arange(positions)
+        return Units(
+            unit.reshape(1, *shape),
+            group=np.repeat(np.arange(strips * blocks), positions),
+            strip=np.repeat(np.arange(strips), blocks * positions),
+            rule=AnySubset(),
+        )

@@ -1,0 +1,128 @@
+"""Tiles: the execution format of every sparse weight, and packing into it and back.
+
+The matrix view of a weight (F, C, *K) has filters as rows and the pairs (input channel, kernel
+position) as columns, column id = c * prod(K) + k.  A strip is a set of rows computed together; it
+holds tiles, each a list of rows, a list of columns, and the dense values between them, which are
+accumulated one tile after another.  GRIM's BCRC (rows grouped, column lists stored once, weights
+dense) is one tile per strip; KGS gives one with all rows of the kernel group; dense is one with
+every column.
+
+Inside a tile an explicit zero is a weight like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+
+class TilesError(ValueError):
+    """Tiles that break a rule, or a weight that cannot be packed; the message says which."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """rows: int32 (r), -1 for a padding row; columns: int32 (n); values: float32 (n, r)."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Tile):
+            return NotImplemented
+        pairs = zip(self._arrays(), other._arrays(), strict=True)
+        return all(np.array_equal(a, b) for a, b in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.values.shape, self.columns.tobytes()))
+
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return (self.rows, self.columns, self.values.view(np.int32))
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A packed weight: its dense shape (F, C, *K) and the strips, each a tuple of tiles."""
+
+    shape: tuple[int, ...]
+    strips: tuple[tuple[Tile, ...], ...]
+
+    def __iter__(self) -> Iterator[Tile]:
+        for strip in self.strips:
+            yield from strip
+
+    @property
+    def stored(self) -> int:
+        """Weights stored, explicit zeros and padding rows included."""
+        return sum(tile.values.size for tile in self)
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of row and column lists."""
+        return sum(tile.rows.nbytes + tile.columns.nbytes for tile in self)
+
+
+def pack(
+    weight: np.ndarray,
+    stored: np.ndarray,
+    heights: Sequence[int],
+    channel_block: int,
+) -> Tiles:
+    """Pack the entries of `weight` (F, C, *K) in strips of consecutive rows of the given heights.
+
+    `stored` is a mask of the same shape; a strip stores every column in which any of its rows is
+    stored.  Columns are ordered by block of `channel_block` channels, then kernel position, then
+    channel, so that a block of channels stays in cache and neighbours in memory follow each other.
+    Raises TilesError if an entry outside `stored` is not zero or the heights do not cover F rows.
+    """
+    f, c, *kernel = weight.shape
+    k = prod(kernel)
+    if stored.shape != weight.shape or np.any(weight[~stored]):
+        raise TilesError(f"the mask {stored.shape} does not cover the weight {weight.shape}")
+    if sum(heights) < f or any(h < 1 for h in heights):
+        raise TilesError(f"strips of {tuple(heights)} rows do not cover {f} filters")
+    matrix = weight.reshape(f, c * k)
+    keep = stored.reshape(f, c * k)
+    channel, position = np.divmod(np.arange(c * k), k)
+    order = np.lexsort((channel, position, channel // channel_block)).astype(np.int32)
+    strips, row = [], 0
+    for height in heights:
+        rows = np.arange(row, row + height)
+        real = rows[rows < f]
+        used = keep[real].any(axis=0) if real.size else np.zeros(c * k, bool)
+        columns = order[used[order]]
+        values = np.zeros((columns.size, height), np.float32)
+        values[:, : real.size] = matrix[real][:, columns].T
+        ids = np.where(rows < f, rows, -1).astype(np.int32)
+        strips.append((Tile(ids, columns, values),))
+        row += height
+    return Tiles(tuple(weight.shape), tuple(strips))
+
+
+def unpack(tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+    """(weight, stored): the dense float32 weight and the mask of what the tiles hold.
+
+    Raises TilesError if a row or column is out of range or stored twice.
+    """
+    f, c, *kernel = tiles.shape
+    width = c * prod(kernel)
+    weight = np.zeros((f, width), np.float32)
+    stored = np.zeros((f, width), bool)
+    for tile in tiles:
+        if tile.values.shape != (tile.columns.size, tile.rows.size):
+            raise TilesError(f"values {tile.values.shape} do not fit the tile's lists")
+        if tile.rows.size and not -1 <= tile.rows.min() <= tile.rows.max() < f:
+            raise TilesError(f"a row is outside 0..{f - 1}")
+        if tile.columns.size and not 0 <= tile.columns.min() <= tile.columns.max() < width:
+            raise TilesError(f"a column is outside 0..{width - 1}")
+        real = tile.rows >= 0
+        block = np.ix_(tile.rows[real], tile.columns)
+        if stored[block].any():
+            raise TilesError("a weight is stored twice")
+        weight[block] = tile.values[:, real].T
+        stored[block] = True
+    return weight.reshape(tiles.shape), stored.reshape(tiles.shape)
