@@ -176,10 +176,11 @@ def _reshape(call: Call) -> str:
     x, shape = call.shape("self"), call.result
     if x == shape:
         return call.tensor("self")
-    start = next((i for i, (a, b) in enumerate(zip(x, shape, strict=False)) if a != b), len(shape))
+    differs = (i for i, (a, b) in enumerate(zip(x, shape, strict=False)) if a != b)
+    start = next(differs, len(shape) - 1)
     end = start + len(x) - len(shape)
     merged = (*x[:start], math.prod(x[start : end + 1]), *x[end + 1 :])
-    if start < end and merged == shape:
+    if 0 <= start < end and merged == shape:
         return call.add("flatten", call.tensor("self"), start=start, end=end)
     return call.add("reshape", call.tensor("self"), shape=shape)
 
