@@ -9,6 +9,7 @@ import numpy as np
 
 from refimpl.graph.form import Constant, Graph, GraphError, Node, Sparsity
 from refimpl.ops import OPERATORS, Operator, Shape, ShapeError
+from refimpl.schemes import SchemeError
 
 # No tensor of a network on a phone comes near; sizes past this are mistakes or attacks.
 LARGEST_TENSOR = 2**40
@@ -148,7 +149,7 @@ def _check_legal(node: Node, name: str, sparsity: Sparsity) -> None:
     # Whether a mask is legal depends on the node too: no block straddles two groups of a conv.
     try:
         reason = sparsity.scheme.legal(sparsity.mask.array, parts=node.attrs.get("groups", 1))
-    except ValueError as error:
+    except SchemeError as error:
         reason = str(error)
     if reason is not None:
         raise GraphError(f"{describe(node)}: the mask of {name!r} is not legal: {reason}")

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
-from refimpl import schemes
 from refimpl.graph.form import Attributes, Constant, Graph, GraphError, Node, Sparsity
 from refimpl.graph.show import BARE_NAME, KEYWORDS
 from refimpl.ops import Shape
+from refimpl.schemes import SchemeError, scheme_from_text
 
 T = TypeVar("T")
 
@@ -107,8 +107,8 @@ class _Reader:
         digest = self.token(_DIGEST, "a digest of 16 hex digits")
         self.expect("]")
         try:
-            scheme = schemes.scheme_from_text(text)
-        except ValueError as error:
+            scheme = scheme_from_text(text)
+        except SchemeError as error:
             raise GraphError(f"{self.place()}: scheme of constant {name!r}: {error}") from error
         return Sparsity(scheme, self.stored(self.stored_masks, name, "mask of", digest))
 
@@ -125,7 +125,7 @@ class _Reader:
     def node(self) -> Node:
         outputs = self.separated(self.name)
         self.expect("=")
-        op = self.name()
+        op = self.word()
         self.expect("(")
         inputs = () if self.follows(")") else self.separated(self.name)
         self.expect(")")
@@ -138,7 +138,7 @@ class _Reader:
         return found
 
     def attribute(self) -> tuple[str, Any]:
-        name = self.name()
+        name = self.word()
         self.expect("=")
         return name, self.value(0)
 
@@ -172,12 +172,12 @@ class _Reader:
         return tuple(found)
 
     def name(self) -> str:
-        if self.follows('"'):
-            return self.string()
-        name = self.token(BARE_NAME, "a name")
-        if name in KEYWORDS:
-            self.fail(f"a name, not the keyword {name}")
-        return name
+        if any(map(self.follows, KEYWORDS)):
+            self.fail("a name (a keyword is one only in quotes)")
+        return self.word()
+
+    def word(self) -> str:
+        return self.string() if self.follows('"') else self.token(BARE_NAME, "a name")
 
     def string(self) -> str:
         return json.loads(self.token(_STRING, "a string on one line"))

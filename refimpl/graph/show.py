@@ -32,8 +32,7 @@ def show(graph: Graph) -> str:
 
 def show_name(name: str) -> str:
     """The name itself where that cannot be misread, a JSON string (on one line) elsewhere."""
-    bare = BARE_NAME.fullmatch(name) and name not in KEYWORDS
-    return name if bare else json.dumps(name)
+    return json.dumps(name) if name in KEYWORDS else _show_word(name)
 
 
 def show_shape(shape: Shape) -> str:
@@ -53,6 +52,11 @@ def show_value(value: Any) -> str:
     raise TypeError(f"an attribute of type {type(value).__name__} has no text: {value!r}")
 
 
+def _show_word(word: str) -> str:
+    """An operator or attribute, where no keyword can stand."""
+    return word if BARE_NAME.fullmatch(word) else json.dumps(word)
+
+
 def _constants_in_order(graph: Graph) -> Iterator[str]:
     used = dict.fromkeys(name for node in graph.nodes for name in node.inputs)
     yield from (name for name in used if name in graph.constants)
@@ -69,5 +73,5 @@ def _show_constant(graph: Graph, name: str) -> str:
 
 def _show_node(node: Node) -> str:
     outputs, inputs = (", ".join(map(show_name, names)) for names in (node.outputs, node.inputs))
-    attrs = ", ".join(f"{show_name(key)}={show_value(value)}" for key, value in node.attributes)
-    return f"{outputs} = {show_name(node.op)}({inputs}) {{{attrs}}}"
+    attrs = ", ".join(f"{_show_word(key)}={show_value(value)}" for key, value in node.attributes)
+    return f"{outputs} = {_show_word(node.op)}({inputs}) {{{attrs}}}"
