@@ -65,9 +65,9 @@ class Target:
         return ",".join([*(f"+{f}" for f in self.features), *extra])
 
 
-_X86_BASE = ("sse", "sse2", "cx8", "fxsr", "mmx")
+_X86_BASE = ()  # SSE2 belongs to every x86-64 CPU
 _AVX2 = (*_X86_BASE, "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c",
-         "bmi", "bmi2", "lzcnt", "movbe")
+         "bmi", "bmi2", "lzcnt")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
 _KB, _MB = 1024, 1024 * 1024
 
