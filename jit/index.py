@@ -88,10 +88,10 @@ class Index:
     __rmul__ = __mul__
 
     def __floordiv__(self, divisor: IndexLike) -> Index:
-        return _divide(self, index(divisor), "//")
+        return divide(self, index(divisor), "//")
 
     def __mod__(self, divisor: IndexLike) -> Index:
-        return _divide(self, index(divisor), "%")
+        return divide(self, index(divisor), "%")
 
     @property
     def constant(self) -> int | None:
@@ -212,7 +212,8 @@ def _extreme(op: str, left: Index, right: Index) -> Index:
     return Index((((Binary(op, left, right),), 1),))
 
 
-def _divide(value: Index, divisor: Index, op: str) -> Index:
+def divide(value: Index, divisor: Index, op: str) -> Index:
+    """value // divisor or value % divisor, with whatever the divisor divides taken out."""
     d = divisor.constant
     if d is None:
         return Index((((Binary(op, value, divisor),), 1),))
@@ -252,7 +253,7 @@ def _substitute_atom(atom: Atom, bindings: Mapping[str, Index]) -> Index:
         case Binary(op, left, right):
             left, right = substitute(left, bindings), substitute(right, bindings)
             if op in ("//", "%"):
-                return _divide(left, right, op)
+                return divide(left, right, op)
             return _extreme(op, left, right)
 
 

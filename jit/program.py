@@ -201,6 +201,18 @@ def loads(value: Value) -> Iterator[Load]:
                 yield from loads(arg)
 
 
+def value_names(value: Value) -> frozenset[str]:
+    """Every integer variable that a value mentions."""
+    match value:
+        case Number(expression):
+            return expression.names
+        case Load(_, subscript):
+            return frozenset().union(*(i.names for i in subscript))
+        case Call(_, args):
+            return frozenset().union(*(value_names(a) for a in args))
+    return frozenset()
+
+
 def walk(block: Block) -> Iterator[Statement]:
     """Every statement of a block, outer before inner."""
     for statement in block:

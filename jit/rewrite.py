@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from jit.index import Atom, Binary, Index, _divide, index, substitute
+from jit.index import Atom, Binary, Index, Var, divide, index, substitute
 from jit.program import (
     Block,
     Call,
@@ -183,20 +183,22 @@ def simplify(value: Index, ranges: Ranges) -> Index:
 
 
 def _simplify_atom(atom: Atom, ranges: Ranges) -> Index:
+    if isinstance(atom, Var) and ranges.get(atom.name) == 1:
+        return index(0)
     if not isinstance(atom, Binary) or atom.op not in ("//", "%"):
         return Index((((atom,), 1),))
     left, d = simplify(atom.left, ranges), atom.right.constant
     if d is None:
-        return _divide(left, atom.right, atom.op)
+        return divide(left, atom.right, atom.op)
     for g in (g for g in range(d, 0, -1) if d % g == 0):
         aligned = Index(tuple((m, c // g) for m, c in left.terms if c % g == 0))
         rest = Index(tuple((m, c) for m, c in left.terms if c % g))
         bound = _upper_bound(rest, ranges)
         if bound is not None and bound <= g:
             if atom.op == "//":
-                return _divide(aligned, index(d // g), "//")
-            return _divide(aligned, index(d // g), "%") * g + rest
-    return _divide(left, atom.right, atom.op)
+                return divide(aligned, index(d // g), "//")
+            return divide(aligned, index(d // g), "%") * g + rest
+    return divide(left, atom.right, atom.op)
 
 
 def _upper_bound(value: Index, ranges: Ranges) -> int | None:

@@ -22,6 +22,8 @@ from jit.program import (
     Statement,
     Store,
     map_loads,
+    value_names,
+    walk,
 )
 
 
@@ -134,30 +136,16 @@ class _Hoister:
 def drop_unused_params(program: Program) -> Program:
     """The program without parameters that nothing mentions."""
     used: set[str] = set()
-
-    def visit(block: Block) -> None:
-        for s in block:
-            match s:
-                case For(lo=lo, hi=hi, body=body):
-                    used.update(lo.names | hi.names)
-                    visit(body)
-                case If(left, right, then, orelse):
-                    used.update(left.names | right.names)
-                    visit(then)
-                    visit(orelse)
-                case Let(_, value):
-                    used.update(value.names)
-                case Store(_, subscript, value):
-                    used.update(*(i.names for i in subscript))
-                    map_loads(value, note)
-
-    def note(x: Load) -> Load:
-        used.update(*(i.names for i in x.subscript))
-        return x
-
-    visit(program.body)
+    for s in walk(program.body):
+        match s:
+            case For(lo=lo, hi=hi):
+                used |= lo.names | hi.names
+            case If(left, right):
+                used |= left.names | right.names
+            case Let(_, value):
+                used |= value.names
+            case Store(_, subscript, value):
+                used |= value_names(value).union(*(i.names for i in subscript))
     for b in program.buffers:
-        used.update(*(i.names for i in (*b.shape, *b.strides)))
+        used = used.union(*(i.names for i in (*b.shape, *b.strides)))
     return replace(program, params=tuple(p for p in program.params if p.name in used))
-
-

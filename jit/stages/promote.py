@@ -1,7 +1,7 @@
-"""Register promotion: the tile of y lives in registers while its columns pass.
+"""Register promotion: what a tile sums lives in registers while its terms pass.
 
-Without it every multiply-add would load and store its sum.  Between blocks of channels the sums
-rest in y itself.
+Without it every multiply-add would load and store its sum.  Between blocks of channels a
+convolution's sums rest in y itself.
 """
 
 from __future__ import annotations
@@ -25,23 +25,30 @@ from jit.program import (
 )
 from jit.rewrite import perfect_nest, rebuild
 
-_TILE = ("fv", "th", "tw", "v")
-
 
 def promote(program: Program) -> Program:
-    """The program with y's tile in registers `acc`, loaded and stored once per block."""
+    """The program with y's tile in registers `acc` inside the loops that all its uses share.
+
+    The first statement must set the whole tile; where it does so under a condition (the first
+    block of channels), the other branch loads the sums back.
+    """
     loops, body = perfect_nest(program.body[0])
     place = _place(body)
-    inner = [s for s in _tile_loops(body)]
-    variables = tuple(index(loop.var) for loop in inner)
-    acc = Registers("acc", tuple(loop.extent or 0 for loop in inner))
-    copy_in = rebuild(inner, (Store("acc", variables, Load("y", place)),))
-    copy_out = rebuild(inner, (Store("y", place, Load("acc", variables)),))
-    init, *rest = _rename(body, variables)
-    if not isinstance(init, If):
-        raise ProgramError("promotion wants the fused nest")
-    first: Statement = replace(init, orelse=(copy_in,))
-    return replace(program, body=(rebuild(loops, (acc, first, *rest, copy_out)),))
+    inner = _tile_loops(body, place)
+    lanes = inner and inner[-1].kind == "vector"
+    variables = tuple(index(x.var) for x in inner) + (() if lanes else (index(0),))
+    shape = tuple(x.extent or 0 for x in inner) + (() if lanes else (1,))
+    copy_in = _around(inner, Store("acc", variables, Load("y", place)))
+    copy_out = _around(inner, Store("y", place, Load("acc", variables)))
+    first, *rest = _rename(body, variables)
+    if isinstance(first, If):
+        first = replace(first, orelse=(copy_in,))
+    promoted = (Registers("acc", shape), first, *rest, copy_out)
+    return replace(program, body=(rebuild(loops, promoted),))
+
+
+def _around(loops: list[For], store: Store) -> Statement:
+    return rebuild(loops, (store,))
 
 
 def _place(body: Block) -> tuple[Index, ...]:
@@ -52,9 +59,12 @@ def _place(body: Block) -> tuple[Index, ...]:
     return places.pop()
 
 
-def _tile_loops(body: Block) -> list[For]:
-    found = {s.var: s for s in walk(body) if isinstance(s, For) and s.var in _TILE}
-    return [found[var] for var in ("th", "tw", "fv", "v") if var in found]
+def _tile_loops(body: Block, place: tuple[Index, ...]) -> list[For]:
+    """The unrolled and vector loops that y's place depends on, the vector last."""
+    names = frozenset().union(*(i.names for i in place))
+    found = {s.var: s for s in walk(body) if isinstance(s, For) and s.kind != "range"}
+    order = [var for var in ("th", "tw", "fv", "v") if var in found and var in names]
+    return [found[var] for var in order]
 
 
 def _rename(body: Block, variables: tuple[Index, ...]) -> Block:

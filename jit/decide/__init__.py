@@ -1,0 +1,5 @@
+"""Deciding: from a Graph to a Plan.  What is fused, how each layer is cut, where values lie."""
+
+from jit.decide.planner import plan
+
+__all__ = ["plan"]

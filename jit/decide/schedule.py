@@ -1,0 +1,193 @@
+"""How a convolution is cut into strips and tiles: candidates, their predicted cycles, the best.
+
+The model counts what the inner loop of `ConvKernel` does per kept column: multiply-adds over the
+FMA pipes, loads over the load ports, and the latency of one dependent multiply-add, whichever is
+largest; plus the cost of starting and storing a tile.  Caches are not modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+import numpy as np
+
+from jit.target import Target
+from refimpl.plan import Choice, Schedule
+
+_TILE_OVERHEAD = 20.0  # cycles to set up a tile's addresses and loop
+
+
+@dataclass(frozen=True)
+class ConvProblem:
+    """What the choice depends on.
+
+    stored: bool (F, C, *K), True where a weight exists; output: (N, *spatial);
+    x_block: channels per block of the input's layout.
+    """
+
+    stored: np.ndarray
+    output: tuple[int, ...]
+    x_block: int
+
+    @property
+    def columns(self) -> np.ndarray:
+        """The matrix view: bool (F, C*K)."""
+        return self.stored.reshape(self.stored.shape[0], -1)
+
+
+def heights(filters: int, schedule_rows: int, lanes: int) -> list[int]:
+    """Rows of every strip: whole strips, then one of whole vectors for what is left."""
+    whole, rest = divmod(filters, schedule_rows)
+    tail = [ceil(rest / lanes) * lanes] if rest else []
+    return [schedule_rows] * whole + tail
+
+
+def cuts(extent: int, tile: int) -> list[tuple[int, int, int]]:
+    """(begin, end, tile) of the parts of an axis: whole tiles, then the rest as one tile."""
+    whole = extent // tile * tile
+    parts = [(0, whole, tile)] if whole else []
+    return [*parts, (whole, extent, extent - whole)] if extent > whole else parts
+
+
+def choose(problem: ConvProblem, target: Target) -> tuple[Schedule, Choice]:
+    """The schedule with the fewest predicted cycles, and the candidates it won over."""
+    run = _run(problem, target)
+    best: dict[str, tuple[float, Schedule]] = {}
+    for rows, lanes in _strip_shapes(target, problem):
+        strips = _strip_columns(problem.columns, heights(problem.stored.shape[0], rows, lanes))
+        found = _best_tile(problem, target, rows, lanes, run, strips)
+        if found is None:
+            continue
+        cycles, schedule = found
+        name = f"{rows}x{prod(schedule.tile)} v{lanes}"
+        if name not in best or cycles < best[name][0]:
+            best[name] = (cycles, schedule)
+    winner = min(best, key=lambda name: best[name][0])
+    schedule = best[winner][1]
+    candidates = tuple(sorted(((n, round(c)) for n, (c, _) in best.items()), key=lambda x: x[1]))
+    return schedule, Choice(winner, _reason(problem, schedule), candidates)
+
+
+def _reason(problem: ConvProblem, s: Schedule) -> str:
+    real = int(problem.stored.sum())
+    strips = _strip_columns(problem.columns, heights(problem.stored.shape[0], s.rows, s.lanes))
+    held = sum(columns * height for columns, height in strips)
+    fill = held / max(real, 1) - 1
+    text = f"strips of {s.rows} filters by {prod(s.tile)} positions"
+    return f"{text}, {fill:.0%} explicit zeros" if fill > 0.005 else text
+
+
+def _strip_shapes(target: Target, problem: ConvProblem) -> Iterator[tuple[int, int]]:
+    """(rows, lanes): up to 8 vectors of filters of any power-of-two width."""
+    lanes = target.lanes
+    while lanes >= 1:
+        for vectors in (1, 2, 3, 4, 6, 8):
+            # A strip taller than the layer's whole vectors only adds padding rows.
+            if vectors == 1 or lanes * (vectors - 1) < problem.stored.shape[0]:
+                yield lanes * vectors, lanes
+        lanes //= 2
+
+
+def _strip_columns(keep: np.ndarray, strips: Sequence[int]) -> list[tuple[int, int]]:
+    """(columns stored, rows) of each strip: the union over its rows."""
+    result, row = [], 0
+    for height in strips:
+        used = keep[row : row + height]
+        result.append((int(used.any(axis=0).sum()) if used.size else 0, height))
+        row += height
+    return result
+
+
+def _run(problem: ConvProblem, target: Target) -> int:
+    """Columns per index: 4 where a NEON vector of input channels can feed 4 columns, else 1."""
+    if target.arch != "aarch64" or problem.x_block != 4:
+        return 1
+    f, c, *kernel = problem.stored.shape
+    if c % 4:
+        return 1
+    by_channel = problem.stored.reshape(f, c // 4, 4, prod(kernel))
+    return 4 if bool((by_channel.any(axis=2) == by_channel.all(axis=2)).all()) else 1
+
+
+def _best_tile(
+    problem: ConvProblem, target: Target, rows: int, lanes: int, run: int,
+    strips: Sequence[tuple[int, int]],
+) -> tuple[float, Schedule] | None:
+    vectors, filters_first = rows // lanes, run > 1
+    most = _positions(target, vectors, filters_first)
+    if most < 1:
+        return None
+    best: tuple[float, Schedule] | None = None
+    for tile in _tiles(problem.output[1:], most):
+        cycles = problem.output[0] * sum(
+            _region_cycles(problem, target, tile, columns, height // lanes, run)
+            for columns, height in strips
+        )
+        if best is None or cycles < best[0]:
+            block = _channel_block(problem, target, rows, tile)
+            best = (cycles, Schedule(rows, lanes, tile, run, block, filters_first))
+    return best
+
+
+def _positions(target: Target, vectors: int, filters_first: bool) -> int:
+    """The most positions whose sums and operands fit in registers (KERNELS: never spill)."""
+    if filters_first:  # sums, one input vector per position, two weights in flight
+        return (target.registers - 2) // (vectors + 1)
+    spare = 1 if target.has("fma") else 2  # mul needs somewhere to put its product
+    return (target.registers - vectors - spare) // vectors
+
+
+def _tiles(spatial: tuple[int, ...], most: int) -> Iterator[tuple[int, int]]:
+    if not spatial:
+        yield (1, 1)
+        return
+    width = spatial[-1]
+    for tw in range(1, min(width, most) + 1):
+        yield (1, tw)
+    if len(spatial) > 1 and width <= most:
+        for th in range(2, min(spatial[-2], most // width) + 1):
+            yield (th, width)
+
+
+def _region_cycles(
+    problem: ConvProblem, target: Target, tile: tuple[int, int], columns: int, vectors: int,
+    run: int,
+) -> float:
+    """Cycles of one strip over all positions of one image."""
+    spatial = problem.output[1:]
+    rows = cuts(spatial[-2], tile[0]) if len(spatial) > 1 else [(0, 1, 1)]
+    line = cuts(spatial[-1], tile[1]) if spatial else [(0, 1, 1)]
+    planes = prod(spatial[:-2]) if len(spatial) > 2 else 1
+    total = 0.0
+    for h0, h1, th in rows:
+        for w0, w1, tw in line:
+            tiles = planes * ((h1 - h0) // th) * ((w1 - w0) // tw)
+            positions = th * tw
+            column = column_cycles(target, vectors, positions, run)
+            total += tiles * (columns * column + 2 * vectors * positions + _TILE_OVERHEAD)
+    return total
+
+
+def column_cycles(target: Target, vectors: int, positions: int, run: int) -> float:
+    """Cycles per kept column of a tile of `vectors` x `positions` sums."""
+    arithmetic = vectors * positions / target.pipes
+    fetched = positions / run + vectors + 1 / run
+    return max(arithmetic, fetched / target.loads, target.latency) + 0.5 / run
+
+
+def _channel_block(
+    problem: ConvProblem, target: Target, rows: int, tile: tuple[int, int]
+) -> int:
+    """Channels whose weights for one strip stay in L2 while all positions of the strip pass."""
+    f, channels, *kernel = problem.stored.shape
+    density = float(problem.stored.mean()) or 1.0
+    tiles = problem.output[0] * prod(problem.output[1:]) / prod(tile)
+    budget = min(target.l2_bytes // 8, 256 * 1024)
+    whole = 4 * rows * channels * prod(kernel) * density
+    if tiles < 4 or whole <= budget:
+        return channels
+    unit = max(problem.x_block, 4)
+    fitting = int(budget / (4 * rows * prod(kernel) * density)) // unit * unit
+    return min(channels, max(unit, fitting))

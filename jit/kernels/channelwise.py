@@ -1,0 +1,256 @@
+"""Kernels that treat every channel alike: pooling, elementwise operators, affine, relayout, halo.
+
+Letters as in `jit.kernels.conv`.  C counts channel slots here, tail lanes included, so that
+channels are whole vectors; what is computed in a tail lane means nothing and is never used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jit.index import Index, index, maximum, minimum
+from jit.kernels.activation import Activation, activate
+from jit.kernels.conv import activation_buffer
+from jit.program import (
+    Buffer,
+    Const,
+    For,
+    Load,
+    Number,
+    Param,
+    Program,
+    Registers,
+    Statement,
+    Store,
+    Value,
+    call,
+    loop,
+    nest,
+)
+
+
+@dataclass(frozen=True)
+class PoolKernel:
+    """A pooling: what it reduces with, how windows are found, what an average divides by."""
+
+    rank: int
+    block: int
+    reduce: Literal["maximum", "add"]
+    adaptive: bool
+    divisor: Literal["none", "window", "padded_window"]
+
+    @property
+    def name(self) -> str:
+        """Kind and layout."""
+        kind = "adaptive_" if self.adaptive else ""
+        kind += {"none": "max", "window": "avg", "padded_window": "avg_padded"}[self.divisor]
+        return f"f32_{kind}_pool{self.rank}d_c{self.block}"
+
+    @property
+    def axes(self) -> str:
+        """The letters of the spatial axes."""
+        return "dhw"[3 - self.rank :]
+
+
+@dataclass(frozen=True)
+class ElementKernel:
+    """An elementwise operator: y = act(x), act(x OP z) or act(x*scale[c] + shift[c])."""
+
+    rank: int
+    block: int
+    op: Literal["activation", "add", "sub", "mul", "affine"]
+    activation: Activation | None
+    fused: bool
+
+    @property
+    def name(self) -> str:
+        """Kind and layout."""
+        suffix = f"_{self.activation[0]}" if self.activation else ""
+        return f"f32_{self.op}{suffix}_{self.rank}d_c{self.block}"
+
+    @property
+    def axes(self) -> str:
+        """The letters of the spatial axes."""
+        return "dhw"[3 - self.rank :]
+
+
+@dataclass(frozen=True)
+class RelayoutKernel:
+    """The same values with other channel blocks and strides."""
+
+    rank: int
+    x_block: int
+    y_block: int
+
+    @property
+    def name(self) -> str:
+        """Both layouts."""
+        return f"f32_relayout{self.rank}d_c{self.x_block}_to_c{self.y_block}"
+
+
+@dataclass(frozen=True)
+class HaloKernel:
+    """Zeros in a box of an activation's memory: a slab of the halo, or the tail of a block."""
+
+    rank: int
+    block: int
+
+    @property
+    def name(self) -> str:
+        """Kind and layout."""
+        return f"f32_halo{self.rank}d_c{self.block}"
+
+
+@dataclass(frozen=True)
+class SoftmaxKernel:
+    """Softmax over the channels of (N, C)."""
+
+    name: str = "f32_softmax"
+
+
+def _outputs(axes: str) -> list[tuple[str, Index]]:
+    return [("n", index("N")), ("c", index("C"))] + [(f"o{a}", index(f"O{a.upper()}")) for a in axes]
+
+
+def _strides(letter: str, axes: str) -> list[Param]:
+    return [Param(f"{letter}{a}") for a in ["N", "C", *axes.upper()[:-1]]]
+
+
+def _sizes(axes: str, block: int, *more: str) -> list[Param]:
+    names = ["N", "C", *(f"O{a}" for a in axes.upper()), *(f"{m}{a}" for m in more for a in
+                                                            axes.upper())]
+    return [Param(name, 1, multiple=block if name == "C" else 1) for name in names]
+
+
+def _place(position: list[Index], block: int) -> tuple[Index, ...]:
+    return (index("n"), index("c") // block, *position, index("c") % block)
+
+
+def naive_pool(kernel: PoolKernel) -> Program:
+    """y[n,c,o] = reduce over the window of o, cut to the input (no padding is ever read)."""
+    upper = kernel.axes.upper()
+    y = Load("y", _place([index(f"o{a}") for a in kernel.axes], kernel.block))
+    windows = [_window(kernel, a) for a in upper]
+    x = Load("x", _place([index(f"i{a}") for a in kernel.axes], kernel.block))
+    inner: Statement = Store("y", y.subscript, call(kernel.reduce, y, x))
+    for a, (lo, hi, _) in reversed(list(zip(kernel.axes, windows, strict=True))):
+        inner = For(f"i{a}", lo, hi, (inner,))
+    start = Const(float("-inf") if kernel.reduce == "maximum" else 0.0)
+    body: list[Statement] = [Store("y", y.subscript, start), inner]
+    if kernel.divisor != "none":
+        sizes = [p if kernel.divisor == "padded_window" else hi - lo for lo, hi, p in windows]
+        count: Value = Number(sizes[0])
+        for size in sizes[1:]:
+            count = call("mul", count, Number(size))
+        body.append(Store("y", y.subscript, call("div", y, count)))
+    more = () if kernel.adaptive else ("K", "S", "P", "Q")
+    params = [*_sizes(kernel.axes, kernel.block, "I"), *(Param(f"{m}{a}") for m in more for a in
+                                                          upper)]
+    params += [*_strides("X", kernel.axes), *_strides("Y", kernel.axes)]
+    buffers = (
+        activation_buffer("x", "read", index("C"), [index(f"I{a}") for a in upper], kernel.block),
+        activation_buffer("y", "update", index("C"), [index(f"O{a}") for a in upper], kernel.block),
+    )
+    return Program(kernel.name, tuple(params), buffers, (nest(_outputs(kernel.axes), *body),))
+
+
+def _window(kernel: PoolKernel, a: str) -> tuple[Index, Index, Index]:
+    """(first, end, size with padding) of the window of output o along an axis.
+
+    Adaptive windows are floor(o*I/O) .. ceil((o+1)*I/O); others start at o*S - P, P and Q being
+    the padding before and after.
+    """
+    o, inputs = index(f"o{a.lower()}"), index(f"I{a}")
+    if kernel.adaptive:
+        outputs = index(f"O{a}")
+        lo, hi = o * inputs // outputs, (o * inputs + inputs + outputs - 1) // outputs
+        return lo, hi, hi - lo
+    start = o * f"S{a}" - f"P{a}"
+    end = start + f"K{a}"
+    padded = minimum(end, inputs + f"Q{a}") - start
+    return maximum(start, 0), minimum(end, inputs), padded
+
+
+def naive_element(kernel: ElementKernel) -> Program:
+    """y[n,c,o] = act(f(x[n,c,o], ...))."""
+    upper = kernel.axes.upper()
+    place = _place([index(f"o{a}") for a in kernel.axes], kernel.block)
+    extents = [index(f"O{a}") for a in upper]
+    value: Value = Load("x", place)
+    buffers = [activation_buffer("x", "read", index("C"), extents, kernel.block)]
+    letters = ["X", "Y"]
+    if kernel.op == "affine":
+        per_channel = [Load(name, (index("c"),)) for name in ("scale", "shift")]
+        product = call("mul", value, per_channel[0])
+        value = call("fma", value, *per_channel) if kernel.fused else \
+            call("add", product, per_channel[1])
+        buffers += [Buffer(n, "read", "f32", (index("C"),), (index(1),)) for n in
+                    ("scale", "shift")]
+    elif kernel.op != "activation":
+        value = call(kernel.op, value, Load("z", place))
+        buffers.append(activation_buffer("z", "read", index("C"), extents, kernel.block))
+        letters.append("Z")
+    if kernel.activation:
+        value = activate(kernel.activation, value)
+    buffers.append(activation_buffer("y", "write", index("C"), extents, kernel.block))
+    params = _sizes(kernel.axes, kernel.block)
+    for letter in letters:
+        params += _strides(letter, kernel.axes)
+    body = nest(_outputs(kernel.axes), Store("y", place, value))
+    return Program(kernel.name, tuple(params), tuple(buffers), (body,))
+
+
+def naive_relayout(kernel: RelayoutKernel) -> Program:
+    """y[n,c,o] = x[n,c,o]; every logical axis has its own stride on either side."""
+    axes = "dhw"[3 - kernel.rank :]
+    position = [index(f"o{a}") for a in axes]
+    extents = [index(f"O{a}") for a in axes.upper()]
+    sides = []
+    for name, role, block in (("x", "read", kernel.x_block), ("y", "write", kernel.y_block)):
+        strides = [index(f"{name.upper()}{a}") for a in ["N", "C", *axes.upper()]]
+        shape = (index("N"), (index("C") + (block - 1)) // block, *extents, index(block))
+        sides.append(Buffer(name, role, "f32", shape, (*strides, index(1))))  # type: ignore[arg-type]
+    store = Store("y", _place(position, kernel.y_block), Load("x", _place(position, kernel.x_block)))
+    params = _sizes(axes, 1)
+    params += [Param(f"{s}{a}") for s in "XY" for a in ["N", "C", *axes.upper()]]
+    # Channels innermost when either side blocks them: both sides then walk memory in order.
+    loops = _outputs(axes)
+    if kernel.x_block > 1 or kernel.y_block > 1:
+        loops = [loops[0], *loops[2:], loops[1]]
+    return Program(kernel.name, tuple(params), tuple(sides), (nest(loops, store),))
+
+
+def naive_halo(kernel: HaloKernel) -> Program:
+    """y = 0 in a box N x C/block x O.. of blocks."""
+    axes = "dhw"[3 - kernel.rank :]
+    extents = [index(f"O{a}") for a in axes.upper()]
+    place = _place([index(f"o{a}") for a in axes], kernel.block)
+    buffer = activation_buffer("y", "write", index("C"), extents, kernel.block)
+    params = (*_sizes(axes, kernel.block), *_strides("Y", axes))
+    body = nest(_outputs(axes), Store("y", place, Const(0.0)))
+    return Program(kernel.name, params, (buffer,), (body,))
+
+
+def naive_softmax(kernel: SoftmaxKernel) -> Program:
+    """y[n,c] = e^(x[n,c] - m) / sum over c of the same, m = max over c of x[n,c]."""
+    x, y = (Load(name, (index("n"), index("c"))) for name in ("x", "y"))
+    m, s = (Load(name, (index(0),)) for name in ("m", "s"))
+    scaled = call("exp", call("sub", x, m))
+    body = (
+        Registers("m", (1,)),
+        Registers("s", (1,)),
+        Store("m", m.subscript, Const(float("-inf"))),
+        Store("s", s.subscript, Const(0.0)),
+        loop("c", "C", Store("m", m.subscript, call("maximum", m, x))),
+        loop("c", "C", Store("y", y.subscript, scaled),
+             Store("s", s.subscript, call("add", s, y))),
+        loop("c", "C", Store("y", y.subscript, call("div", y, s))),
+    )
+    shape = (index("N"), index("C"))
+    buffers = (
+        Buffer("x", "read", "f32", shape, (index("XN"), index(1))),
+        Buffer("y", "update", "f32", shape, (index("YN"), index(1))),
+    )
+    params = (Param("N", 1), Param("C", 1), Param("XN"), Param("YN"))
+    return Program(kernel.name, params, buffers, (loop("n", "N", *body),))

@@ -1,0 +1,148 @@
+"""The stages of lowering a kernel, in order: read this file like a table of contents.
+
+`lower(kernel)` runs the list of the kernel's family and keeps every step in a `Trace`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from jit.kernels.channelwise import (
+    ElementKernel,
+    HaloKernel,
+    PoolKernel,
+    RelayoutKernel,
+    SoftmaxKernel,
+    naive_element,
+    naive_halo,
+    naive_pool,
+    naive_relayout,
+    naive_softmax,
+)
+from jit.kernels.conv import ConvKernel, naive
+from jit.program import Program
+from jit.stages.address import address
+from jit.stages.channels import channels
+from jit.stages.compact import compact
+from jit.stages.fuse import fuse
+from jit.stages.jam import jam
+from jit.stages.parallel import parallel
+from jit.stages.promote import promote
+from jit.stages.reuse import reuse
+from jit.stages.tile import tile
+from jit.stages.vectorise import vectorise
+
+Kernel = ConvKernel | PoolKernel | ElementKernel | RelayoutKernel | HaloKernel | SoftmaxKernel
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named step of lowering: one sentence on what it does, and the rewrite."""
+
+    name: str
+    summary: str
+    run: Callable[[Program], Program]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stage that was run: its result, the seconds it took, whether anything changed."""
+
+    name: str
+    summary: str
+    program: Program
+    seconds: float
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Every form a kernel went through, first the naive loops."""
+
+    kernel: Kernel
+    entries: tuple[Entry, ...]
+
+    @property
+    def program(self) -> Program:
+        """The last form."""
+        return self.entries[-1].program
+
+
+def conv_stages(k: ConvKernel) -> list[Stage]:
+    """From naive loops to register tiles over kept columns."""
+    return [
+        Stage("compact", "keep only the kept columns, reordered into strips",
+              lambda p: compact(p, k)),
+        Stage("tile", "cut positions into tiles and choose the order of loops",
+              lambda p: tile(p, k)),
+        Stage("vectorise", "make the filters of a strip vectors", lambda p: vectorise(p, k)),
+        Stage("jam", "unroll the tile inside the loop over columns", jam),
+        Stage("fuse", "join bias, residual and activation to the tile", fuse),
+        Stage("promote", "hold the tile's sums in registers", promote),
+        Stage("reuse", "load weights and inputs of a column once", reuse),
+        Stage("address", "one offset per access, invariant parts outside", address),
+        Stage("parallel", "divide the strips among tasks", lambda p: parallel(p, "s")),
+    ]
+
+
+def channelwise_stages(block: int, accumulates: bool, outer: str) -> list[Stage]:
+    """For kernels that treat every channel alike."""
+    stages = [Stage("channels", "make the channels of a block a vector",
+                    lambda p: channels(p, block))]
+    if accumulates:
+        stages.append(Stage("promote", "hold the window's value in a register", promote))
+    stages.append(Stage("address", "one offset per access, invariant parts outside", address))
+    stages.append(Stage("parallel", "divide the outer loop among tasks",
+                        lambda p: parallel(p, outer)))
+    return stages
+
+
+def stages(kernel: Kernel) -> list[Stage]:
+    """The list of stages of a kernel's family."""
+    match kernel:
+        case ConvKernel():
+            return conv_stages(kernel)
+        case PoolKernel() | ElementKernel() | HaloKernel():
+            outer = "cb" if kernel.block > 1 else "c"
+            return channelwise_stages(kernel.block, isinstance(kernel, PoolKernel), outer)
+        case RelayoutKernel():
+            blocked = kernel.x_block > 1 or kernel.y_block > 1
+            axes = "dhw"[3 - kernel.rank :]
+            outer = (f"o{axes[0]}" if axes else "c") if blocked else "c"
+            return channelwise_stages(1, False, outer)[1:]
+    return channelwise_stages(1, False, "n")[1:]
+
+
+def definition(kernel: Kernel) -> Program:
+    """The naive loops of a kernel."""
+    match kernel:
+        case ConvKernel():
+            return naive(kernel)
+        case PoolKernel():
+            return naive_pool(kernel)
+        case ElementKernel():
+            return naive_element(kernel)
+        case RelayoutKernel():
+            return naive_relayout(kernel)
+        case HaloKernel():
+            return naive_halo(kernel)
+    return naive_softmax(kernel)
+
+
+@lru_cache(maxsize=1024)
+def lower(kernel: Kernel) -> Trace:
+    """Run the stages of the kernel's family; equal kernels share one Trace."""
+    start = time.perf_counter()
+    program = definition(kernel)
+    entries = [Entry("naive", "the definition: every weight, one after another", program,
+                     time.perf_counter() - start, True)]
+    for stage in stages(kernel):
+        start = time.perf_counter()
+        result = stage.run(program)
+        seconds = time.perf_counter() - start
+        entries.append(Entry(stage.name, stage.summary, result, seconds, result != program))
+        program = result
+    return Trace(kernel, tuple(entries))
