@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -38,7 +39,8 @@ class Blob:
     Attributes:
         arch: "aarch64" or "x86_64".
         code: instructions and read-only data, with all distances resolved.
-        symbols: byte offset in `code` of every global symbol.
+        symbols: byte offset in `code` of every global symbol, and of each local function whose
+            name nothing else has.
         absolutes: (offset, value) pairs; the 8 bytes at offset become base + value.
     """
 
@@ -50,6 +52,8 @@ class Blob:
     def __post_init__(self) -> None:
         if self.arch not in TABLES:
             raise LinkError(f"blob: unknown architecture {self.arch!r}, known: {', '.join(TABLES)}")
+        if not self.code:
+            raise LinkError("blob: it holds no code")
         for name, offset in self.symbols.items():
             if not 0 <= offset <= len(self.code):
                 raise LinkError(f"blob: symbol {name!r} lies at {offset}, outside the code")
@@ -77,6 +81,7 @@ class _Symbol:
     section: int | str  # index, or "SHN_UNDEF", "SHN_ABS", "SHN_COMMON"
     value: int
     bind: str
+    type: str
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,8 @@ def link(objects: Sequence[bytes]) -> Blob:
             target = _target(item, number, fixup, places, exported) + fixup.addend
             place = places[number, fixup.section] + fixup.offset
             _apply(code, place, target, item, fixup, absolutes)
-    return Blob(arch, bytes(code), exported, tuple(sorted(absolutes)))
+    symbols = _local_functions(parsed, places) | exported
+    return Blob(arch, bytes(code), symbols, tuple(sorted(absolutes)))
 
 
 def _lay_out(objects: Sequence[_Object]) -> tuple[bytearray, dict[tuple[int, int], int]]:
@@ -163,6 +169,21 @@ def _exports(objects: Sequence[_Object], places: Mapping[tuple[int, int], int]) 
                 offset = places[number, int(symbol.section)] + symbol.value
                 found[symbol.name] = (symbol.bind, offset)
     return {name: offset for name, (_, offset) in found.items()}
+
+
+def _local_functions(
+    objects: Sequence[_Object], places: Mapping[tuple[int, int], int]
+) -> dict[str, int]:
+    """Offsets of local functions with a name of their own, so that a crash can be placed."""
+    found = [
+        (symbol.name, places[number, int(symbol.section)] + symbol.value)
+        for number, item in enumerate(objects)
+        for symbol in item.symbols
+        if symbol.type == "STT_FUNC" and (number, symbol.section) in places
+        if symbol.bind == "STB_LOCAL"
+    ]
+    times = Counter(name for name, _ in found)
+    return {name: offset for name, offset in found if times[name] == 1}
 
 
 def _target(
@@ -242,7 +263,8 @@ def _symbols(sections: Sequence[Section]) -> Iterator[_Symbol]:
             for symbol in table.iter_symbols():
                 place = symbol["st_shndx"]
                 named = symbol.name or (sections[place].name if isinstance(place, int) else "")
-                yield _Symbol(named, place, symbol["st_value"], symbol["st_info"]["bind"])
+                info = symbol["st_info"]
+                yield _Symbol(named, place, symbol["st_value"], info["bind"], info["type"])
             return
 
 

@@ -134,7 +134,7 @@ def _model(program: str, cpu: str) -> str:
 
 @functools.cache
 def _output(*command: str) -> str:
-    """What a program prints (`-cpu help` does so and fails); an installed one says the same again."""
+    """What a program prints; QEMU exits with 1 after some answers, so exit codes say nothing."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.SubprocessError) as error:
@@ -144,7 +144,7 @@ def _output(*command: str) -> str:
 
 def _plugin(version: str) -> Path:
     """The counting plugin, compiled at first use for this QEMU's plugin interface."""
-    source = (resources.files(__package__) / "count_plugin.c").read_bytes()
+    source = (resources.files("jit.arm64") / "count_plugin.c").read_bytes()
     interface = "1" if int(version.split(".")[0]) < 9 else "2"
     digest = hashlib.sha256(source + interface.encode() + os.uname().machine.encode()).hexdigest()
     path = private_folder() / f"count-{digest[:16]}.so"

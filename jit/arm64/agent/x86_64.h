@@ -105,6 +105,7 @@ __asm__(
     "  jmp 1f\n"
     ".globl escape\n"
     "escape:\n"
+    "  fninit\n"
     "  mov $1, %eax\n"
     "1:\n"
     "  mov agent_saved_stack(%rip), %rsp\n"
