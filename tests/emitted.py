@@ -1,4 +1,4 @@
-"""What the tests of linker, sessions and devices share: LLVM text, its objects, devices to run on."""
+"""What the tests of linker, sessions and devices share: LLVM text, its objects, devices."""
 
 import llvmlite.binding as llvm
 import pytest
@@ -25,9 +25,7 @@ def emit(
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     target = llvm.Target.from_triple(TRIPLES[arch])
-    machine = target.create_target_machine(
-        opt=opt, reloc=reloc, codemodel=model, features=features
-    )
+    machine = target.create_target_machine(opt=opt, reloc=reloc, codemodel=model, features=features)
     module = llvm.parse_assembly(f'target triple = "{TRIPLES[arch]}"\n{ir}')
     module.verify()
     return machine.emit_object(module)
@@ -122,7 +120,10 @@ BAD = """
 declare void @llvm.trap()
 define hidden void @poke(ptr %p) nounwind { store volatile i8 1, ptr %p ret void }
 define hidden void @peek(ptr %p) nounwind { %v = load volatile i8, ptr %p ret void }
-define hidden void @peek16(ptr %p) nounwind { %v = load volatile <4 x i32>, ptr %p, align 1 ret void }
+define hidden void @peek16(ptr %p) nounwind {
+  %v = load volatile <4 x i32>, ptr %p, align 1
+  ret void
+}
 define hidden void @trap() nounwind { call void @llvm.trap() unreachable }
 define hidden void @jump(ptr %p) nounwind { tail call void %p() ret void }
 define hidden void @spin() nounwind { br label %l

@@ -8,6 +8,7 @@ from emitted import POLYNOMIAL, STORE, SWITCH, TABLE, TRIPLES, emit
 
 from jit.linker import Blob, LinkError, link
 
+
 @pytest.mark.parametrize("arch", TRIPLES)
 @pytest.mark.parametrize("opt", [0, 2])
 def test_links_constants_pointers_and_jump_tables(arch: str, opt: int) -> None:
