@@ -53,7 +53,6 @@ struct info { u32 version, machine, cores, page; u64 words[CPU_WORDS]; s64 khz, 
 struct call { u64 function; u32 runs, warmup, count, limit_s; u64 args[ARGS]; };
 struct fault { u32 signal; int32_t code; u64 address, pc; };
 struct region { u64 map, map_bytes, base, bytes, sealed; };
-struct times { s64 seconds, nanoseconds; };
 
 static struct region regions[MAX_REGIONS];
 static u32 region_count;
@@ -73,6 +72,8 @@ static _Noreturn void leave(int code) {
   for (;;) call3(SYS_exit_group, (u64)code, 0, 0);
 }
 
+#include "clock.h"
+
 static int failed(long result) { return result < 0 && result > -4096; }
 
 /* Writable pages; asked for as such, so that the system refuses at once what it does not have. */
@@ -85,14 +86,6 @@ static long guard(u64 map, u64 whole, u64 base, u64 bytes) {
   long status = call3(SYS_mprotect, map, base - map, PROT_NONE);
   if (!status) status = call3(SYS_mprotect, base + bytes, map + whole - base - bytes, PROT_NONE);
   return status;
-}
-
-/* The clock by way of the kernel's own fast path would need its symbol table; a plain system call
- * costs a tenth of a microsecond and is the same everywhere. */
-static u64 now(void) {
-  struct times t = {0, 0};
-  call3(SYS_clock_gettime, 1 /* CLOCK_MONOTONIC */, (u64)&t, 0);
-  return (u64)t.seconds * 1000000000u + (u64)t.nanoseconds;
 }
 
 /* After this many seconds the kernel ends the agent: nothing spins on when the client is gone. */
@@ -343,6 +336,7 @@ static void prepare(const u64 *stack) {
   u64 low = (u64)map + STACK_GUARD_BYTES;
   if (failed(map) || guard((u64)map, whole, low, STACK_BYTES)) leave(2);
   call_stack_top = (u8 *)(low + STACK_BYTES);
+  find_clock(auxiliary_value(33 /* AT_SYSINFO_EHDR */));
   catch_signals();
 }
 
