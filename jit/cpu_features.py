@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 _AVX_STATE, _AVX512_STATE = 0x06, 0xE6
 
+# Named by leaf, subleaf and register.
 _X86_WORDS: tuple[str, ...] = (
     "1c",
     "7b",

@@ -204,3 +204,20 @@ def test_the_agent_and_llvm_agree_on_this_host() -> None:
         assert here.info.arch == there.info.arch
         assert here.info.cores == there.info.cores
         assert here.info.page_bytes == there.info.page_bytes
+
+
+def test_constants_many_pages_away(session: Session) -> None:
+    """Enough code before and between the constants that every distance crosses pages."""
+    filler = "\n".join(
+        f"define hidden void @f{i}(ptr %p) nounwind {{"
+        f" store volatile <4 x float> <float {i}.0, float 0.5, float 0.25, float {i}.5>, ptr %p"
+        " ret void }"
+        for i in range(700)
+    )
+    code = Loaded(session, POLYNOMIAL, filler, filler.replace("@f", "@g"), STORE)
+    assert len(code.blob.code) > 6 * 4096
+    out = session.alloc(16)
+    for i in (0, 1, 350, 699):
+        for letter in "fg":
+            code(f"{letter}{i}", out)
+            assert struct.unpack("<4f", session.read(out, 16)) == (i, 0.5, 0.25, i + 0.5)
