@@ -19,7 +19,6 @@ from jit.session import (
     MAX_ARGS,
     CallResult,
     Crash,
-    Data,
     DeviceError,
     DeviceInfo,
     DeviceLost,
@@ -32,6 +31,7 @@ _INFO = struct.Struct("<4I8Q2q")  # version, machine, cores, page; CPU words; kH
 _CALL = struct.Struct("<Q4I6Q")  # function; runs, warmup, count, limit in seconds; arguments
 _MACHINES = {183: "aarch64", 62: "x86_64"}
 _GRACE_S = 5.0  # the agent ends itself this long after a call's limit, should we be gone by then
+_EMPTY = memoryview(b"")
 _SI_KERNEL = 0x80  # the processor did not say which address faulted
 
 
@@ -109,7 +109,7 @@ class AgentSession(Session):
     def _seal(self, mapping: int) -> None:
         self._ask(pipe.EXEC, mapping)
 
-    def _write(self, address: int, data: Data) -> None:
+    def _write(self, address: int, data: memoryview) -> None:
         self._ask(pipe.WRITE, address, payload=data)
 
     def _read(self, address: int, nbytes: int) -> bytes:
@@ -131,7 +131,7 @@ class AgentSession(Session):
         where = self.where(address)
         try:
             counted, times = self._ask(
-                pipe.CALL, payload=body, reply_bytes=8 * runs, patience_s=limit_s
+                pipe.CALL, payload=memoryview(body), reply_bytes=8 * runs, patience_s=limit_s
             )
         except Silent as error:
             raise Timeout(
@@ -154,7 +154,7 @@ class AgentSession(Session):
         a: int = 0,
         b: int = 0,
         *,
-        payload: Data = b"",
+        payload: memoryview = _EMPTY,
         reply_bytes: int = 0,
         patience_s: float = pipe.PATIENCE_S,
     ) -> tuple[int, bytes]:
@@ -185,6 +185,5 @@ def _device_info(body: bytes, arch: str, name: str, label: str) -> DeviceInfo:
     if arch == "aarch64":
         features = aarch64_features(words[0], words[1])
     else:
-        leaves = dict(zip(("1c", "7b", "7c", "7d", "71a", "81c"), words, strict=False))
-        features = x86_features(leaves, words[6])
+        features = x86_features(words[:7])
     return DeviceInfo(arch, features, cores, page, label)

@@ -19,7 +19,7 @@ import time
 import weakref
 from collections.abc import Sequence
 
-from jit.session import Data, DeviceError, DeviceLost
+from jit.session import DeviceError, DeviceLost
 
 INFO, ALLOC, WRITE, READ, EXEC, CALL, FREE, QUIT = range(1, 9)
 FAULT = struct.Struct("<IiQQ")
@@ -30,15 +30,15 @@ PATIENCE_S = 20.0
 _FAULTED = 1
 _REQUEST, _REPLY = struct.Struct("<IIQQQ"), struct.Struct("<qQQ")
 _CHUNK = 1 << 18
+_EMPTY = memoryview(b"")
 _STDERR_BYTES = 4096
-_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 class Silent(DeviceLost):
     """Nothing was heard for as long as was granted."""
 
 
-class Faulted(Exception):  # noqa: N818 - not an error of the exchange
+class Faulted(Exception):
     """The agent reports that called code ended in a signal.
 
     Attributes:
@@ -71,10 +71,8 @@ class AgentPipe:
             raise DeviceError(f"{name}: cannot start {argv[0]}: {error.strerror}") from error
         # Also runs when the pipe is collected as garbage and when the interpreter ends.
         self._end = weakref.finalize(self, _end, self._child, os.getpid())
-        assert self._child.stdin and self._child.stdout and self._child.stderr
-        self._to = self._child.stdin.fileno()
-        self._from = self._child.stdout.fileno()
-        self._errors = self._child.stderr.fileno()
+        streams = (self._child.stdin, self._child.stdout, self._child.stderr)
+        self._to, self._from, self._errors = (s.fileno() for s in streams if s is not None)
         for descriptor in (self._to, self._from, self._errors):
             os.set_blocking(descriptor, False)
         self._writable, self._readable = select.poll(), select.poll()
@@ -94,7 +92,7 @@ class AgentPipe:
         a: int = 0,
         b: int = 0,
         *,
-        payload: Data = b"",
+        payload: memoryview = _EMPTY,
         reply_bytes: int = 0,
         patience_s: float = PATIENCE_S,
     ) -> tuple[int, bytes]:
@@ -105,14 +103,12 @@ class AgentPipe:
             Faulted: called code ended in a signal; the session may go on.
             DeviceLost: anything else; the child is dead.
         """
-        data = memoryview(payload)
         with self._lock:
             if not self._end.alive:
                 raise DeviceLost(f"{self._name}: the session has ended; open the device again")
             try:
-                self._send(_REQUEST.pack(op, 0, a, b, data.nbytes))
-                if data.nbytes:
-                    self._send(data.cast("B"))
+                self._send(_REQUEST.pack(op, 0, a, b, payload.nbytes))
+                self._send(payload)
                 status, value, length = _REPLY.unpack(self._receive(_REPLY.size, patience_s))
                 allowed = {0: reply_bytes, _FAULTED: FAULT.size if op == CALL else -1}
                 if status > _FAULTED or length != allowed.get(status, 0):
@@ -144,7 +140,7 @@ class AgentPipe:
         self._end()
 
     def _send(self, data: bytes | memoryview) -> None:
-        view, sent = memoryview(data), 0
+        view, sent = memoryview(data), 0  # a copy of a slice of bytes would double large ones
         while sent < len(view):
             self._wait(self._writable, self._to, PATIENCE_S)
             try:
@@ -176,7 +172,7 @@ class AgentPipe:
                 self._listen()
             if descriptor in ready:
                 return
-        raise Silent(f"{self._name}: nothing was heard for {patience_s:g} s; its process was killed")
+        raise Silent(f"{self._name}: silent for {patience_s:g} s; its process was killed")
 
     def _listen(self) -> None:
         """Keep the end of what the child says on standard error."""

@@ -7,11 +7,22 @@ AT_HWCAP2, which the kernel has masked already.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 _AVX_STATE, _AVX512_STATE = 0x06, 0xE6
 
-# (CPUID word, bit) -> name; the words are those of `x86_features`.
+# Named by leaf, subleaf and register.
+_X86_WORDS: tuple[str, ...] = (
+    "1c",
+    "7b",
+    "7c",
+    "7d",
+    "71a",
+    "81c",
+    "xcr0",
+)  # leaf, subleaf, register
+
+# (CPUID word, bit) -> name
 _X86_BASE = {
     ("1c", 0): "sse3",
     ("1c", 9): "ssse3",
@@ -67,14 +78,15 @@ X86_NAMES = frozenset({*_X86_BASE.values(), *_X86_AVX.values(), *_X86_AVX512.val
 """Every x86-64 feature that is looked for."""
 
 
-def x86_features(words: Mapping[str, int], xcr0: int) -> frozenset[str]:
+def x86_features(cpuid: Sequence[int]) -> frozenset[str]:
     """LLVM's names for CPUID's bits.
 
     Args:
-        words: 32-bit results by leaf and register: "1c" is leaf 1's ECX; "7b", "7c", "7d" leaf 7
-            subleaf 0's EBX, ECX, EDX; "71a" leaf 7 subleaf 1's EAX; "81c" leaf 0x80000001's ECX.
-        xcr0: register state the system saves, 0 where XGETBV is absent.
+        cpuid: 32-bit words in the agent's order: leaf 1's ECX; leaf 7 subleaf 0's EBX, ECX, EDX;
+            leaf 7 subleaf 1's EAX; leaf 0x80000001's ECX; XCR0, 0 where XGETBV is absent.
     """
+    words = dict(zip(_X86_WORDS, cpuid, strict=True))
+    xcr0 = words["xcr0"]
     bits = dict(_X86_BASE)
     if xcr0 & _AVX_STATE == _AVX_STATE:
         bits |= _X86_AVX

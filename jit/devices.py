@@ -1,19 +1,18 @@
 """Devices by name: where code runs, as a user writes it on a command line.
 
-    host            in this process: fastest, and a crash in called code ends the process
-    host-isolated   in a process of its own on this machine
-    qemu[:CPU]      on an emulated aarch64 core, such as qemu:cortex-a76
+- ``host``: in this process; fastest, and a crash in called code ends the process.
+- ``host-isolated``: in a process of its own on this machine.
+- ``qemu[:CPU]``: on an emulated aarch64 core, such as ``qemu:cortex-a76``.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 
 from jit.agent import AgentSession
 from jit.arm64.agent import agent_path
 from jit.arm64.qemu import open_qemu
-from jit.host import HostSession
+from jit.host import HostSession, host_arch
 from jit.session import DeviceError, Session
 
 
@@ -45,7 +44,7 @@ def _open_host(rest: str | None, counting: bool) -> Session:
 def _open_isolated(rest: str | None, counting: bool) -> Session:
     _nothing_follows("host-isolated", rest)
     del counting  # Session.counting says why not
-    arch = {"AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+    arch = host_arch()
     return AgentSession(
         [str(agent_path(arch))],
         arch,

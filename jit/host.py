@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,15 +20,14 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from jit.cpu_features import X86_NAMES, aarch64_features
-from jit.session import GUARD_BYTES, CallResult, Data, DeviceError, DeviceInfo, Session
+from jit.session import GUARD_BYTES, CallResult, DeviceError, DeviceInfo, Session
 
 _PROT_NONE, _PROT_READ, _PROT_WRITE, _PROT_EXEC = 0, 1, 2, 4
-_MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x02 | 0x20 | 0x4000
+_MAP_PRIVATE_ANONYMOUS = 0x02 | 0x20
 _MAP_FAILED = 2**64 - 1
 _MADV_HUGEPAGE = 14
 _HUGE_BYTES = 1 << 21
 _AT_HWCAP, _AT_HWCAP2 = 16, 26
-_ARCHITECTURES = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "aarch64"}
 
 
 class HostSession(Session):
@@ -40,33 +40,41 @@ class HostSession(Session):
     """
 
     def __init__(self) -> None:
-        self._libc = _libc()
         self._mapped: dict[int, tuple[int, int]] = {}  # first usable byte: all of the mapping
         super().__init__("host", _host_info())
+        self._libc = _libc()
+        # Not at exit: a thread may still be in called code, and the system takes memory back.
+        weakref.finalize(self, _unmap_all, self._libc, self._mapped).atexit = False
 
     def view(self, address: int, nbytes: int) -> np.ndarray:
-        """The memory itself as uint8[nbytes], no copy; it must not be used after `free`/`close`.
+        """The memory itself as uint8[nbytes], no copy; not to be used after `free` or `close`.
+
+        It keeps the session from being collected.
 
         Raises:
             DeviceError: the range is not inside one buffer, or holds code.
         """
         if self._inside(address, nbytes).blob is not None:
             raise DeviceError(f"host: {address:#x} holds code, which is never writable")
-        return _bytes_at(address, nbytes)
+        memory = (ctypes.c_uint8 * nbytes).from_address(address)
+        memory.session = self  # pyright: ignore[reportAttributeAccessIssue]
+        return np.ctypeslib.as_array(memory)
 
     def _map(self, nbytes: int) -> tuple[int, int]:
         page = self.info.page_bytes
         size = -(-nbytes // page) * page
         slack = _HUGE_BYTES if size >= _HUGE_BYTES else 0  # huge pages need an aligned start
         whole = size + slack + 2 * GUARD_BYTES
-        start = self._libc.mmap(None, whole, _PROT_NONE, _MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0)
+        protection = _PROT_READ | _PROT_WRITE
+        start = self._libc.mmap(None, whole, protection, _MAP_PRIVATE_ANONYMOUS, -1, 0)
         if start == _MAP_FAILED:
             raise self._refusal(f"reserve {nbytes} bytes")
         base = start + GUARD_BYTES
         if slack:
             base = -(-base // _HUGE_BYTES) * _HUGE_BYTES
         self._mapped[base] = (start, whole)
-        self._protect(base, size, _PROT_READ | _PROT_WRITE)
+        self._protect(start, base - start, _PROT_NONE)
+        self._protect(base + size, start + whole - base - size, _PROT_NONE)
         if slack:
             self._libc.madvise(base, size, _MADV_HUGEPAGE)  # advice: kernels without it refuse
         return base, size
@@ -77,15 +85,15 @@ class HostSession(Session):
             raise self._refusal(f"give back {whole} bytes")
 
     def _seal(self, mapping: int) -> None:
-        nbytes = max(1, self._regions[mapping].nbytes)
+        nbytes = self._regions[mapping].nbytes
         self._protect(mapping, nbytes, _PROT_READ | _PROT_EXEC)
         if self.info.arch == "aarch64":
             clear = ctypes.CDLL("libgcc_s.so.1").__clear_cache
             clear(ctypes.c_void_p(mapping), ctypes.c_void_p(mapping + nbytes))
 
-    def _write(self, address: int, data: Data) -> None:
+    def _write(self, address: int, data: memoryview) -> None:
         source = np.frombuffer(data, np.uint8)
-        _bytes_at(address, source.size)[:] = source
+        ctypes.memmove(address, source.ctypes.data, source.size)
 
     def _read(self, address: int, nbytes: int) -> bytes:
         return ctypes.string_at(address, nbytes)
@@ -113,8 +121,7 @@ class HostSession(Session):
         return CallResult(tuple(times))
 
     def _release(self) -> None:
-        for mapping in list(self._mapped):
-            self._unmap(mapping)
+        _unmap_all(self._libc, self._mapped)
 
     def _protect(self, address: int, nbytes: int, protection: int) -> None:
         if self._libc.mprotect(address, nbytes, protection):
@@ -124,13 +131,28 @@ class HostSession(Session):
         return DeviceError(f"host: the system refused to {what}: {os.strerror(ctypes.get_errno())}")
 
 
-def _bytes_at(address: int, nbytes: int) -> np.ndarray:
-    return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), np.uint8)
+def host_arch() -> str:
+    """The architecture of this machine, "x86_64" or "aarch64".
+
+    Raises:
+        DeviceError: emitted code cannot run here: another system or another processor.
+    """
+    machine = platform.machine()
+    if sys.platform != "linux" or machine not in ("x86_64", "aarch64"):
+        raise DeviceError(
+            f"host: this is {sys.platform} on {machine}; emitted code runs on Linux on x86-64 and "
+            "aarch64, elsewhere use a device such as qemu:cortex-a76"
+        )
+    return machine
+
+
+def _unmap_all(libc: ctypes.CDLL, mapped: dict[int, tuple[int, int]]) -> None:
+    for start, whole in mapped.values():
+        libc.munmap(start, whole)
+    mapped.clear()
 
 
 def _libc() -> ctypes.CDLL:
-    if sys.platform != "linux":
-        raise DeviceError(f"host: code runs on Linux only, this is {sys.platform}")
     libc = ctypes.CDLL(None, use_errno=True)
     word, number = ctypes.c_size_t, ctypes.c_int
     libc.mmap.argtypes = [ctypes.c_void_p, word, number, number, number, ctypes.c_long]
@@ -144,10 +166,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _host_info() -> DeviceInfo:
-    machine = platform.machine()
-    arch = _ARCHITECTURES.get(machine)
-    if arch is None:
-        raise DeviceError(f"host: no code can be made for {machine}, only x86-64 and aarch64")
+    arch = host_arch()
     return DeviceInfo(
         arch,
         _host_features(arch),

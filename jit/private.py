@@ -19,7 +19,10 @@ def private_folder() -> Path:
     Raises:
         DeviceError: it cannot be made, or someone else could write to it.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gossamer"
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gossamer"
+    except RuntimeError as error:
+        raise DeviceError("this user has no home folder; set XDG_CACHE_HOME") from error
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         info = folder.lstat()
@@ -48,6 +51,8 @@ def private_file(name: str, data: bytes) -> Path:
         os.replace(file.name, path)
     except OSError as error:
         raise DeviceError(f"cannot write {path}: {error.strerror}; set XDG_CACHE_HOME") from error
+    if not os.access(path, os.X_OK):
+        raise DeviceError(f"{path.parent} does not let programs run; set XDG_CACHE_HOME")
     return path
 
 

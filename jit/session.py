@@ -21,6 +21,8 @@ GUARD_BYTES = 1 << 16
 """Inaccessible bytes before and after every region: one page where pages are largest."""
 MAX_ARGS = 6
 """Arguments that both calling conventions pass in registers."""
+MAX_BYTES = 1 << 46
+"""Bytes of one buffer; no address space of today holds more."""
 MAX_RUNS = 1 << 16
 """Timed runs of one call; the agent keeps one time for each."""
 
@@ -130,10 +132,10 @@ class Session(ABC):
         self._check_open()
         if blob.arch != self.info.arch:
             raise DeviceError(f"{self.name} runs {self.info.arch} code, this is for {blob.arch}")
-        mapping, _ = self._map(max(1, len(blob.code)))
+        mapping, _ = self._map(len(blob.code))
         self._regions[mapping] = _Region(mapping, len(blob.code), mapping, blob)
         try:
-            self._write(mapping, blob.placed(mapping))
+            self._write(mapping, memoryview(blob.placed(mapping)))
             self._seal(mapping)
         except DeviceError:
             self.free(mapping)
@@ -154,10 +156,11 @@ class Session(ABC):
             DeviceError: an impossible request, or memory is short.
         """
         self._check_open()
-        if nbytes < 1 or align < 1 or align & (align - 1) or align > self.info.page_bytes:
+        legal = align >= 1 and not align & (align - 1) and align <= self.info.page_bytes
+        if not (legal and 1 <= nbytes <= MAX_BYTES):
             raise DeviceError(
-                f"{self.name}: cannot reserve {nbytes} bytes aligned to {align}; sizes begin at 1, "
-                f"alignments are powers of two up to {self.info.page_bytes}"
+                f"{self.name}: cannot reserve {nbytes} bytes aligned to {align}; sizes are 1 to "
+                f"{MAX_BYTES}, alignments are powers of two up to {self.info.page_bytes}"
             )
         mapping, size = self._map(nbytes)
         address = (mapping + size - nbytes) & -align if guard == "end" else mapping
@@ -178,7 +181,7 @@ class Session(ABC):
         Raises:
             DeviceError: the range is not inside one buffer, or the data is not contiguous.
         """
-        view = memoryview(data)
+        view = data.data if isinstance(data, np.ndarray) else memoryview(data)
         if not view.c_contiguous:
             raise DeviceError(f"{self.name}: only contiguous data can be written")
         if not view.nbytes:
@@ -268,7 +271,7 @@ class Session(ABC):
             if nbytes >= 0 and region.holds(address, nbytes):
                 return region
         raise DeviceError(
-            f"{self.name}: {nbytes} bytes at {address:#x} do not lie inside one region reserved here"
+            f"{self.name}: {nbytes} bytes at {address:#x} do not lie inside one region of its own"
         )
 
     @abstractmethod
@@ -284,10 +287,12 @@ class Session(ABC):
         """Make a mapping executable and read-only, with the instruction cache in step."""
 
     @abstractmethod
-    def _write(self, address: int, data: Data) -> None: ...
+    def _write(self, address: int, data: memoryview) -> None:
+        """Copy bytes (a flat view) to memory that is known to be writable."""
 
     @abstractmethod
-    def _read(self, address: int, nbytes: int) -> bytes: ...
+    def _read(self, address: int, nbytes: int) -> bytes:
+        """Copy bytes out of memory that is known to be there."""
 
     @abstractmethod
     def _call(
@@ -299,7 +304,8 @@ class Session(ABC):
         warmup: int,
         count: bool,
         limit_s: float,
-    ) -> CallResult: ...
+    ) -> CallResult:
+        """Make a call whose arguments have been checked."""
 
     @abstractmethod
     def _release(self) -> None:

@@ -149,7 +149,7 @@ def test_text_is_one_line_per_entry_and_independent_of_order():
         ("relu(c) {}", "relu(c) {a=__import__}", "line 7: expected a value"),
         ("relu(c) {}", "relu(c) {a=((((((1))))))}", "deep"),
         ("relu(c) {}", "relu(c) {a=" + "9" * 20 + "}", "line 7"),
-        ("r = relu", "input = relu", "line 7: expected a name"),
+        ("r = relu", "input r = relu", "line 7: expected '='"),
         ("r = relu", '"r\n" = relu', "expected a string"),
         ("kgs(gf=2,gc=2)", "nothing", "scheme"),
         ("const c.b: 6 ", "const c.b: 7 ", "shape"),

@@ -62,7 +62,9 @@ def open_qemu(cpu: str | None, counting: bool) -> Session:
     program, version = _find("qemu-aarch64-static", "qemu-aarch64")
     model = _model(program, cpu or "max")
     if not counting:
-        return _session(program, version, cpu, model, (), "counting was not asked for on opening")
+        return _session(
+            program, version, cpu, model, (), f"qemu:{cpu or 'max'} was opened without counting"
+        )
     try:
         return _counting_session(cpu, model)
     except DeviceError as error:
@@ -134,7 +136,7 @@ def _model(program: str, cpu: str) -> str:
 
 @functools.cache
 def _output(*command: str) -> str:
-    """What a program prints (`-cpu help` does so and fails); an installed one says the same again."""
+    """What a program prints; QEMU exits with 1 after some answers, so exit codes say nothing."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.SubprocessError) as error:
@@ -142,10 +144,15 @@ def _output(*command: str) -> str:
     return done.stdout
 
 
+def _interface(version: str) -> str:
+    """The plugin interface a QEMU accepts: 1 up to version 8, and from 9 on 2 and later ones."""
+    return "1" if int(version.split(".")[0]) < 9 else "2"
+
+
 def _plugin(version: str) -> Path:
     """The counting plugin, compiled at first use for this QEMU's plugin interface."""
-    source = (resources.files(__package__) / "count_plugin.c").read_bytes()
-    interface = "1" if int(version.split(".")[0]) < 9 else "2"
+    source = (resources.files("jit.arm64") / "count_plugin.c").read_bytes()
+    interface = _interface(version)
     digest = hashlib.sha256(source + interface.encode() + os.uname().machine.encode()).hexdigest()
     path = private_folder() / f"count-{digest[:16]}.so"
     if path.exists():

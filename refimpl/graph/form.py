@@ -5,13 +5,12 @@ The grammar of the form (one line of text per entry; `print(graph)` writes it, `
     graph   := "graph" NAME "{" input* const* node* output* "}"
     input   := "input" NAME ":" shape
     const   := "const" NAME ":" shape DIGEST ["[" NAME DIGEST "]"]      the scheme and its mask
-    node    := NAME ("," NAME)* "=" WORD "(" [NAME ("," NAME)*] ")" "{" [attr ("," attr)*] "}"
+    node    := NAME ("," NAME)* "=" NAME "(" [NAME ("," NAME)*] ")" "{" [attr ("," attr)*] "}"
     output  := "output" NAME
-    attr    := WORD "=" value
+    attr    := NAME "=" value
     value   := INT | FLOAT | "True" | "False" | STRING | "(" [value ("," value)* [","]] ")"
     shape   := INT ("x" INT)* | "()"
-    WORD    := letters, digits, "_" and "." (no digit or "." first) | STRING
-    NAME    := WORD; a keyword (graph, input, const, output) stands as a STRING
+    NAME    := letters, digits, "_" and "." | STRING
     STRING  := as in JSON;  DIGEST := 16 hex digits
 
 Every value is a float32 tensor unless its operator says otherwise.  Large constants stand beside

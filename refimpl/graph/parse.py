@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from refimpl.graph.form import Attributes, Constant, Graph, GraphError, Node, Sparsity
-from refimpl.graph.show import BARE_NAME, KEYWORDS
+from refimpl.graph.show import BARE_NAME
 from refimpl.ops import Shape
 from refimpl.schemes import SchemeError, scheme_from_text
 
@@ -26,6 +26,11 @@ _FLOAT = re.compile(r"-?(?:inf|nan|\d{1,400}(?:\.\d{1,400}(?:e[+-]?\d{1,4})?|e[+
 _INT = re.compile(r"-?\d{1,19}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{16}(?![0-9A-Za-z_.])")
 _WORD = re.compile(r"(?:True|False)(?![A-Za-z0-9_.])")
+# A keyword has a name behind it; a node of the same name has "=" or ",".
+_ENTRY = {
+    keyword: re.compile(keyword + r' +(?=["A-Za-z0-9_.])')
+    for keyword in ("graph", "input", "const", "output")
+}
 _SPACE = re.compile(r"[ \n]*")
 
 
@@ -58,13 +63,13 @@ class _Reader:
         self.sparsity: dict[str, Sparsity] = {}
 
     def graph(self) -> Graph:
-        self.expect("graph")
+        self.keyword("graph")
         name = self.name()
         self.expect("{")
         inputs = self.entries("input", self.input)
         self.entries("const", self.constant)
         nodes = []
-        while not self.follows("output") and not self.follows("}"):
+        while not self.at_entry("output") and not self.follows("}"):
             nodes.append(self.node())
         outputs = self.entries("output", self.name)
         self.expect("}")
@@ -75,10 +80,18 @@ class _Reader:
 
     def entries(self, keyword: str, entry: Callable[[], T]) -> tuple[T, ...]:
         found = []
-        while self.follows(keyword):
-            self.expect(keyword)
+        while self.at_entry(keyword):
+            self.keyword(keyword)
             found.append(entry())
         return tuple(found)
+
+    def at_entry(self, keyword: str) -> bool:
+        """Whether an entry with this keyword comes next, and not a node called like it."""
+        self.space()
+        return _ENTRY[keyword].match(self.text, self.at) is not None
+
+    def keyword(self, keyword: str) -> None:
+        self.token(_ENTRY[keyword], repr(keyword))
 
     def input(self) -> tuple[str, Shape]:
         name = self.name()
@@ -125,7 +138,7 @@ class _Reader:
     def node(self) -> Node:
         outputs = self.separated(self.name)
         self.expect("=")
-        op = self.word()
+        op = self.name()
         self.expect("(")
         inputs = () if self.follows(")") else self.separated(self.name)
         self.expect(")")
@@ -138,7 +151,7 @@ class _Reader:
         return found
 
     def attribute(self) -> tuple[str, Any]:
-        name = self.word()
+        name = self.name()
         self.expect("=")
         return name, self.value(0)
 
@@ -172,11 +185,6 @@ class _Reader:
         return tuple(found)
 
     def name(self) -> str:
-        if any(map(self.follows, KEYWORDS)):
-            self.fail("a name (a keyword is one only in quotes)")
-        return self.word()
-
-    def word(self) -> str:
         return self.string() if self.follows('"') else self.token(BARE_NAME, "a name")
 
     def string(self) -> str:
@@ -196,11 +204,7 @@ class _Reader:
         return found
 
     def follows(self, literal: str) -> bool:
-        """Whether the literal comes next; a keyword only as a whole word."""
         self.space()
-        if literal in KEYWORDS:
-            word = BARE_NAME.match(self.text, self.at)
-            return word is not None and word.group() == literal
         return self.text.startswith(literal, self.at)
 
     def match(self, pattern: re.Pattern[str]) -> str | None:

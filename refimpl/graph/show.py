@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from refimpl.graph.form import Graph, Node
     from refimpl.ops import Shape
 
-BARE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*", re.ASCII)
-KEYWORDS = frozenset({"graph", "input", "const", "output"})
+BARE_NAME = re.compile(r"[A-Za-z0-9_.]+", re.ASCII)
 
 
 def show(graph: Graph) -> str:
@@ -32,7 +31,7 @@ def show(graph: Graph) -> str:
 
 def show_name(name: str) -> str:
     """The name itself where that cannot be misread, a JSON string (on one line) elsewhere."""
-    return json.dumps(name) if name in KEYWORDS else _show_word(name)
+    return name if BARE_NAME.fullmatch(name) else json.dumps(name)
 
 
 def show_shape(shape: Shape) -> str:
@@ -52,11 +51,6 @@ def show_value(value: Any) -> str:
     raise TypeError(f"an attribute of type {type(value).__name__} has no text: {value!r}")
 
 
-def _show_word(word: str) -> str:
-    """An operator or attribute, where no keyword can stand."""
-    return word if BARE_NAME.fullmatch(word) else json.dumps(word)
-
-
 def _constants_in_order(graph: Graph) -> Iterator[str]:
     used = dict.fromkeys(name for node in graph.nodes for name in node.inputs)
     yield from (name for name in used if name in graph.constants)
@@ -73,5 +67,5 @@ def _show_constant(graph: Graph, name: str) -> str:
 
 def _show_node(node: Node) -> str:
     outputs, inputs = (", ".join(map(show_name, names)) for names in (node.outputs, node.inputs))
-    attrs = ", ".join(f"{_show_word(key)}={show_value(value)}" for key, value in node.attributes)
-    return f"{outputs} = {_show_word(node.op)}({inputs}) {{{attrs}}}"
+    attrs = ", ".join(f"{show_name(key)}={show_value(value)}" for key, value in node.attributes)
+    return f"{outputs} = {show_name(node.op)}({inputs}) {{{attrs}}}"

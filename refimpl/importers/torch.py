@@ -53,7 +53,9 @@ def capture(module: nn.Module, example: tuple[Tensor, ...], *, masks: Masks | No
     _check_example(example)
     baked = _baked_copy(module)
     program = _exported(baked, example)
-    return _Capture(program).graph(type(module).__name__, _canonical(baked, masks or {}))
+    names = _first_names(baked)
+    sparsity = _sparsity(masks or {}, names)
+    return _Capture(program, names).graph(type(module).__name__, sparsity)
 
 
 def _check_example(example: tuple[Tensor, ...]) -> None:
@@ -75,9 +77,18 @@ def _baked_copy(module: nn.Module) -> nn.Module:
         raise CaptureError(f"{type(module).__name__} cannot be copied: {error}") from error
     for child in baked.modules():
         if parametrize.is_parametrized(child):
-            for name in list(child.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(child, name, leave_parametrized=True)
+            _bake(child)
     return baked
+
+
+def _bake(module: nn.Module) -> None:
+    # torch gives each parametrised module a class of its own, which deepcopy shares and removal
+    # edits: without a class of its own, baking the copy would break the original.
+    kind = type(module)
+    own = {key: v for key, v in vars(kind).items() if key not in ("__dict__", "__weakref__")}
+    module.__class__ = type(kind.__name__, kind.__bases__, own)  # type: ignore[assignment]
+    for name in list(module.parametrizations):  # type: ignore[arg-type]
+        parametrize.remove_parametrizations(module, name, leave_parametrized=True)
 
 
 def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
@@ -93,9 +104,10 @@ def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram
             return torch.export.export(module, example).run_decompositions({})
         except Exception as error:
             line = str(error).strip().partition("\n")[0]
+            hint = ". Control flow must not depend on values" if "data-dependent" in line else ""
             raise CaptureError(
                 f"torch.export cannot trace {_place_of_error(module, error)}: "
-                f"{type(error).__name__}: {line}. Control flow must not depend on values"
+                f"{type(error).__name__}: {line}{hint}"
             ) from error
 
 
@@ -106,24 +118,30 @@ def _place_of_error(module: nn.Module, error: Exception) -> str:
     for frame, number in traceback.walk_tb(error.__traceback__):
         path = names.get(id(frame.f_locals.get("self")), path)
         file = frame.f_code.co_filename
-        if not file.startswith(_TORCH) and file != __file__:
+        if not file.startswith((_TORCH, "<")) and file != __file__:
             line = f" ({Path(file).name}:{number})"
     return (path or f"the module's own forward ({type(module).__name__})") + line
 
 
-def _canonical(module: nn.Module, masks: Masks) -> dict[str, Sparsity]:
-    """The masks as Sparsity, by the first name of each parameter (a tied one has several)."""
-    named = list(module.named_parameters(remove_duplicate=False))
+def _first_names(module: nn.Module) -> dict[str, str]:
+    """Every name of a parameter or buffer, with the first of its names: a tied one has several."""
+    named = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
     first: dict[int, str] = {}
-    for name, parameter in named:
-        first.setdefault(id(parameter), name)
-    names = {name: first[id(parameter)] for name, parameter in named}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in named}
+
+
+def _sparsity(masks: Masks, names: Mapping[str, str]) -> dict[str, Sparsity]:
     for name in masks:
         if name not in names:
             raise CaptureError(
                 f"a mask is given for {name!r}, which is no parameter of the module; "
                 f"it has {', '.join(names)}"
             )
+    if len({names[name] for name in masks}) < len(masks):
+        raise CaptureError(f"two masks are given for one tied weight, among {', '.join(masks)}")
     return {
         names[name]: Sparsity(scheme, Constant(np.asarray(mask)))
         for name, (scheme, mask) in masks.items()
@@ -133,21 +151,24 @@ def _canonical(module: nn.Module, masks: Masks) -> dict[str, Sparsity]:
 class _Capture:
     """One walk over an exported program."""
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: ExportedProgram, names: Mapping[str, str]) -> None:
+        """Args: the program, and the name to use for each name of a parameter or buffer."""
         self.program = program
-        self.tensors = dict(_constants(program))
+        self.names = names
+        self.tensors = {**program.state_dict, **program.constants}
+        self.placeholders = dict(_constants(program))
         inputs = list(_inputs(program))
-        self.builder = Builder(inputs, reserved=self.tensors.values())
+        self.builder = Builder(inputs, reserved={*self.placeholders.values(), *names})
         self.values = {name: name for name, _ in inputs}
 
     def graph(self, name: str, sparsity: Mapping[str, Sparsity]) -> Graph:
         """The Graph; see `capture`."""
-        for node in self.program.graph.nodes:
-            if node.op in ("call_function", "get_attr"):
-                self.visit(node)
-        outputs = [
-            self.output(*item) for item in enumerate(self.program.graph_signature.output_specs)
-        ]
+        calls = [node for node in self.program.graph.nodes if node.op == "call_function"]
+        _refuse_unknown(calls)
+        for node in calls:
+            self.visit(node)
+        results = enumerate(self.program.graph_signature.output_specs)
+        outputs = [self.output(position, spec) for position, spec in results]
         unused = sorted(set(sparsity) - set(self.builder.constants))
         if unused:
             raise CaptureError(f"a mask is given for {unused[0]!r}, which no operator uses")
@@ -202,11 +223,11 @@ class _Capture:
         return Value(self.values[node.name])
 
     def constant(self, node: FxNode) -> str:
-        name = self.tensors[node.name]
-        tensor = {**self.program.state_dict, **self.program.constants}[name]
+        name = self.placeholders[node.name]
+        tensor = self.tensors[name]
         if tensor.dtype != torch.float32:
             raise CaptureError(f"{name!r} is {tensor.dtype}; only float32 can be captured")
-        return self.builder.constant(name, tensor.detach().cpu().numpy())
+        return self.builder.constant(self.names.get(name, name), tensor.detach().cpu().numpy())
 
     def output(self, position: int, spec: Any) -> str:
         """The value of one output; nested ones come flattened, in torch's order."""
@@ -263,7 +284,9 @@ def _path(node: FxNode) -> str:
     """The dotted path for names: the module of torch.nn, or its user's module and the operator."""
     path, kind = _module(node)
     name = str(node.target).split(".")[1].strip("_")
-    if kind.startswith("torch.nn.modules.") and path:
+    # torch may compute a view only where it is read, and then it counts as the reader's.
+    own = name != "view" or kind.endswith("latten")
+    if kind.startswith("torch.nn.modules.") and path and own:
         return path
     return f"{path}.{name}" if path else name
 

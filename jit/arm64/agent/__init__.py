@@ -32,12 +32,12 @@ def agent_bytes(arch: str) -> bytes:
     Raises:
         DeviceError: it is missing or damaged.
     """
-    folder = resources.files(__package__)
+    folder = resources.files("jit.arm64.agent")
     try:
         data = (folder / f"agent-{arch}").read_bytes()
         lines = (folder / DIGESTS).read_text().splitlines()
     except FileNotFoundError as error:
-        raise DeviceError(f"agent-{arch} is missing from the package; reinstall gossamer") from error
+        raise DeviceError(f"agent-{arch} is missing; reinstall gossamer") from error
     digests = {name: digest for digest, name in (line.split() for line in lines)}
     if digests.get(f"agent-{arch}") != digest_of(data):
         raise DeviceError(f"agent-{arch} is not the one that was shipped; reinstall gossamer")

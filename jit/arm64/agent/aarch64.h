@@ -8,6 +8,8 @@ enum {
 };
 enum { CONTEXT_PC = 176 + 8 + 31 * 8 + 8 }; /* ucontext: past the fault address, x0 to x30, sp */
 
+#define CLOCK_SYMBOL "__kernel_clock_gettime"
+
 static long syscall6(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
   register long x8 __asm__("x8") = number;
   register u64 x0 __asm__("x0") = a;

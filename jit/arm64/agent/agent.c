@@ -38,7 +38,7 @@ enum { FAULTED = 1 };
 enum { EINTR = 4, ENOMEM = 12, EFAULT = 14, EINVAL = 22, ENFILE = 23, ENOSYS = 38 };
 enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGSEGV = 11 };
 enum { PROT_NONE = 0, PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4 };
-enum { MAP_FLAGS = 0x4022 }; /* private, anonymous, no reserve */
+enum { MAP_FLAGS = 0x22 }; /* private, anonymous */
 enum { MAX_REGIONS = 1 << 16, MAX_RUNS = 1 << 16, ARGS = 6 };
 
 #define GUARD_BYTES ((u64)1 << 16)
@@ -53,7 +53,6 @@ struct info { u32 version, machine, cores, page; u64 words[CPU_WORDS]; s64 khz, 
 struct call { u64 function; u32 runs, warmup, count, limit_s; u64 args[ARGS]; };
 struct fault { u32 signal; int32_t code; u64 address, pc; };
 struct region { u64 map, map_bytes, base, bytes, sealed; };
-struct times { s64 seconds, nanoseconds; };
 
 static struct region regions[MAX_REGIONS];
 static u32 region_count;
@@ -73,18 +72,20 @@ static _Noreturn void leave(int code) {
   for (;;) call3(SYS_exit_group, (u64)code, 0, 0);
 }
 
-static long map_pages(u64 bytes) {
-  return syscall6(SYS_mmap, 0, bytes, PROT_NONE, MAP_FLAGS, (u64)-1, 0);
-}
+#include "clock.h"
 
 static int failed(long result) { return result < 0 && result > -4096; }
 
-/* The clock by way of the kernel's own fast path would need its symbol table; a plain system call
- * costs a tenth of a microsecond and is the same everywhere. */
-static u64 now(void) {
-  struct times t = {0, 0};
-  call3(SYS_clock_gettime, 1 /* CLOCK_MONOTONIC */, (u64)&t, 0);
-  return (u64)t.seconds * 1000000000u + (u64)t.nanoseconds;
+/* Writable pages; asked for as such, so that the system refuses at once what it does not have. */
+static long map_pages(u64 bytes) {
+  return syscall6(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_FLAGS, (u64)-1, 0);
+}
+
+/* Make all of a mapping inaccessible but the `bytes` at `base`. */
+static long guard(u64 map, u64 whole, u64 base, u64 bytes) {
+  long status = call3(SYS_mprotect, map, base - map, PROT_NONE);
+  if (!status) status = call3(SYS_mprotect, base + bytes, map + whole - base - bytes, PROT_NONE);
+  return status;
 }
 
 /* After this many seconds the kernel ends the agent: nothing spins on when the client is gone. */
@@ -166,7 +167,7 @@ static void do_alloc(u64 wanted) {
   if (failed(map)) return answer(map, 0, NULL, 0);
   u64 base = (u64)map + GUARD_BYTES;
   if (slack) base = (base + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
-  long status = call3(SYS_mprotect, base, bytes, PROT_READ | PROT_WRITE);
+  long status = guard((u64)map, whole, base, bytes);
   if (status) {
     call3(SYS_munmap, (u64)map, whole, 0);
     return answer(status, 0, NULL, 0);
@@ -330,10 +331,12 @@ static void prepare(const u64 *stack) {
   auxiliary = at;
   u64 page = auxiliary_value(6 /* AT_PAGESZ */);
   page_bytes = page ? page : 4096;
-  long map = map_pages(STACK_BYTES + 2 * STACK_GUARD_BYTES);
+  u64 whole = STACK_BYTES + 2 * STACK_GUARD_BYTES;
+  long map = map_pages(whole);
   u64 low = (u64)map + STACK_GUARD_BYTES;
-  if (failed(map) || call3(SYS_mprotect, low, STACK_BYTES, PROT_READ | PROT_WRITE)) leave(2);
+  if (failed(map) || guard((u64)map, whole, low, STACK_BYTES)) leave(2);
   call_stack_top = (u8 *)(low + STACK_BYTES);
+  find_clock(auxiliary_value(33 /* AT_SYSINFO_EHDR */));
   catch_signals();
 }
 

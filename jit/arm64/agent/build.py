@@ -21,13 +21,31 @@ COMPILER = "14.0.6"
 """The version of clang and ld.lld that the shipped agents were built with (Debian 12's)."""
 
 _FOLDER = Path(__file__).parent
-_COMPILE = (
-    "-std=c11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-pic -fno-stack-protector "
-    "-fno-asynchronous-unwind-tables -fno-ident"
-).split()
-_COMPILE_FOR = {"aarch64": ["-mno-outline-atomics"], "x86_64": ["-mno-red-zone"]}
+_COMPILE = [
+    "-std=c11",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-ffreestanding",
+    "-fno-pic",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-ident",
+]
+_COMPILE_FOR = {"aarch64": ["-mno-outline-atomics"], "x86_64": []}
 # 64 KiB pages: the largest an aarch64 kernel may use.
-_LINK = "-static -s -e _start --build-id=none -z max-page-size=65536 -z noexecstack".split()
+_LINK = [
+    "-static",
+    "-s",
+    "-e",
+    "_start",
+    "--build-id=none",
+    "-z",
+    "max-page-size=65536",
+    "-z",
+    "noexecstack",
+]
 
 
 class BuildError(RuntimeError):

@@ -7,6 +7,8 @@ enum {
 };
 enum { CONTEXT_PC = 40 + 16 * 8 }; /* ucontext: general registers begin at 40, RIP is the 17th */
 
+#define CLOCK_SYMBOL "__vdso_clock_gettime"
+
 static long syscall6(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
   register u64 r10 __asm__("r10") = d;
   register u64 r8 __asm__("r8") = e;
@@ -105,6 +107,7 @@ __asm__(
     "  jmp 1f\n"
     ".globl escape\n"
     "escape:\n"
+    "  fninit\n"
     "  mov $1, %eax\n"
     "1:\n"
     "  mov agent_saved_stack(%rip), %rsp\n"
