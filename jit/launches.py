@@ -42,12 +42,16 @@ class Ref:
 
 @dataclass(frozen=True)
 class Launch:
-    """One call of a kernel: where its buffers lie, in its order, and its parameters by name."""
+    """One call of a kernel: where its buffers lie, in its order, and its parameters by name.
+
+    `first_row` is the filter that row 0 of a convolution's region stands for.
+    """
 
     step: str
     kernel: Kernel
     buffers: tuple[tuple[str, Ref], ...]
     params: Mapping[str, int]
+    first_row: int = 0
 
     @property
     def arguments(self) -> tuple[int, ...]:
@@ -171,10 +175,11 @@ class _Lowering:
         sizes |= _stride_params("X", x) | _stride_params("Y", y, len(spatial))
         if step.residual:
             sizes |= _stride_params("R", self.plan.places[step.residual], len(spatial))
+        taps = self.plan.weights[step.weight].shape[2:]
         for i, a in enumerate(letters):
-            sizes[f"O{a}"] = spatial[i]
-            sizes[f"S{a}"] = attributes["stride"][i]
-            sizes[f"T{a}"] = attributes["dilation"][i]
+            o, k, s, t = spatial[i], taps[i], attributes["stride"][i], attributes["dilation"][i]
+            sizes |= {f"O{a}": o, f"K{a}": k, f"S{a}": s, f"T{a}": t}
+            sizes[f"I{a}"] = (o - 1) * s + (k - 1) * t + 1
         return sizes
 
     def pack(
@@ -225,7 +230,7 @@ class _Lowering:
             r_skip = _row_offset(self.plan.places[step.residual], row, len(kernel.axes), h0, w0)
             refs["r"] = self.at(step.residual, r_skip)
             sizes["RL"] = self.room(step.residual, r_skip)
-        return _launch(step, kernel, refs, sizes)
+        return replace(_launch(step, kernel, refs, sizes), first_row=row)
 
     # -- everything else ---------------------------------------------------------------------
 
