@@ -158,7 +158,11 @@ class _Checker:
             self.lanes(s, name, subscript, scope.vector, store)
 
     def lanes(
-        self, s: Store, name: str, subscript: tuple[Index, ...], vector: tuple[str, int],
+        self,
+        s: Store,
+        name: str,
+        subscript: tuple[Index, ...],
+        vector: tuple[str, int],
         store: bool,
     ) -> None:
         (lane, extent), (*outer, last) = vector, subscript

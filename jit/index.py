@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Union
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class At:
         return f"{self.table}[{self.index}]"
 
 
-Atom = Union[Var, Binary, At]
+Atom = Var | Binary | At
 Monomial = tuple[Atom, ...]
 
 
@@ -152,15 +151,15 @@ class Index:
         for monomial, coefficient in self.terms:
             factors = [_factor(atom) for atom in monomial]
             if coefficient != 1 or not factors:
-                factors = [str(abs(coefficient)), *factors] if abs(coefficient) != 1 or not factors \
-                    else factors
-            sign = ("-" if coefficient < 0 else "") if not parts else \
-                (" - " if coefficient < 0 else " + ")
+                scale = [str(abs(coefficient))] if abs(coefficient) != 1 or not factors else []
+                factors = scale + factors
+            sign = "-" if coefficient < 0 else "+"
+            sign = f" {sign} " if parts else sign.replace("+", "")
             parts.append(sign + "*".join(factors))
         return "".join(parts)
 
 
-IndexLike = Union[Index, int, str]
+IndexLike = Index | int | str
 
 
 def _operand(value: Index) -> str:
@@ -257,7 +256,9 @@ def _substitute_atom(atom: Atom, bindings: Mapping[str, Index]) -> Index:
             return _extreme(op, left, right)
 
 
-def evaluator(value: Index, tables: Callable[[str, int], int]) -> Callable[[Mapping[str, int]], int]:
+def evaluator(
+    value: Index, tables: Callable[[str, int], int]
+) -> Callable[[Mapping[str, int]], int]:
     """A function from variable values to the integer value; `tables(name, i)` reads a table.
 
     Works on NumPy integer arrays as well as on Python integers where no table is read.
