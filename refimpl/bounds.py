@@ -108,7 +108,8 @@ def bounded_step(
         size = np.abs(_finite(y))
         if machine.flush:
             bound = bound + np.where((y != 0) & (size < SMALLEST_NORMAL), SMALLEST_NORMAL, 0.0)
-        return y, np.where(size + bound >= LARGEST, np.inf, bound)
+        # The last factor is for the rounding of `exact` itself, float64 that it is.
+        return y, np.where(size + bound >= LARGEST, np.inf, bound * (1 + 2.0**-20))
 
 
 def _finite(x: np.ndarray) -> np.ndarray:
