@@ -256,10 +256,14 @@ def _substitute_atom(atom: Atom, bindings: Mapping[str, Index]) -> Index:
             return _extreme(op, left, right)
 
 
-def evaluator(
-    value: Index, tables: Callable[[str, int], int]
-) -> Callable[[Mapping[str, int]], int]:
-    """A function from variable values to the integer value; `tables(name, i)` reads a table.
+Tables = Callable[[str, int], int]
+"""Reads element i of the table of that name."""
+Evaluator = Callable[[Mapping[str, int]], int]
+"""From the values of the variables to the value of an Index."""
+
+
+def evaluator(value: Index, tables: Tables) -> Evaluator:
+    """A function from variable values to the integer value.
 
     Works on NumPy integer arrays as well as on Python integers where no table is read.
     """
@@ -277,9 +281,7 @@ def evaluator(
     return evaluate
 
 
-def _atom_evaluator(
-    atom: Atom, tables: Callable[[str, int], int]
-) -> Callable[[Mapping[str, int]], int]:
+def _atom_evaluator(atom: Atom, tables: Tables) -> Evaluator:
     match atom:
         case Var(name):
             return lambda env: env[name]

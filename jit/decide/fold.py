@@ -109,7 +109,7 @@ def _contraction(state: _Folding, node: Node) -> None:
     name = node.inputs[1]
     sparsity = state.graph.sparsity.get(name)
     stored = sparsity.mask.array if sparsity else np.ones(weight.shape, bool)
-    bias = _array(state, node, 2) if len(node.inputs) > 2 else np.zeros(weight.shape[0], np.float32)
+    bias = _array(state, node, 2) if len(node.inputs) > 2 else np.zeros(len(weight), np.float32)
     source, attributes = state.source(node.inputs[0]), node.attributes
     dense = weight.size
     if node.op == "linear":
