@@ -140,7 +140,7 @@ class AgentPipe:
         self._end()
 
     def _send(self, data: bytes | memoryview) -> None:
-        view, sent = memoryview(data), 0  # a copy of a slice of bytes would double large ones
+        view, sent = memoryview(data), 0  # slices of a view copy nothing
         while sent < len(view):
             self._wait(self._writable, self._to, PATIENCE_S)
             try:

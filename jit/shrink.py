@@ -1,0 +1,146 @@
+"""Shrink a layer: the same decisions on so few filters, channels and positions that loops in
+Python can run it, for `explain` and for tests of the stages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from jit.decide.arena import place_by_liveness
+from jit.decide.schedule import heights
+from refimpl.graph import Constant
+from refimpl.layout import Layout
+from refimpl.plan import Choice, Place, Plan, PlanError, Step, check, lifetimes
+from refimpl.tiles import pack, unpack
+
+_MACS = 100_000
+
+
+def shrink(plan: Plan, name: str) -> Plan:
+    """A Plan of one convolution of `plan`, cut as that one is, of at most about 10^5 MACs.
+
+    Kept are strides, padding, dilation, activation, residual, layouts, rows and tile; there are
+    two strips (the second ragged), two blocks of channels and a ragged edge of positions, as far
+    as the budget allows.  Raises PlanError if the step is not a convolution.
+    """
+    step = next((s for s in plan.steps if s.name == name), None)
+    if step is None or step.op != "conv" or step.schedule is None:
+        convs = ", ".join(s.name for s in plan.steps if s.op == "conv")
+        raise PlanError(f"{name} is not a convolution of this plan; they are {convs}")
+    weight, stored = unpack(plan.weights[step.weight])
+    filters, channels, spatial = _sizes(plan, step, stored)
+    weight, stored = weight[:filters, :channels], stored[:filters, :channels]
+    block = max(1, -(-channels // 2))
+    schedule = replace(step.schedule, channel_block=_aligned(block, step.schedule.run))
+    small = replace(
+        step,
+        name="y",
+        inputs=("x:in",),
+        residual="r:in" if step.residual else "",
+        weight="weight",
+        bias="bias",
+        schedule=schedule,
+        covers=(),
+        choice=Choice("shrunk", f"{name} with fewer filters, channels, positions"),
+    )
+    strips = heights(filters, schedule.rows, schedule.lanes)
+    bias = plan.constants[step.bias].array[:filters]
+    return _assemble(
+        plan,
+        small,
+        spatial,
+        replace_weights={"weight": pack(weight, stored, strips, schedule.channel_block)},
+        bias=bias,
+        x_layout=plan.places[step.inputs[0]].layout,
+        y_layout=plan.places[step.name].layout,
+        shape=(filters, channels),
+    )
+
+
+def _aligned(block: int, run: int) -> int:
+    return -(-block // run) * run
+
+
+def _sizes(plan: Plan, step: Step, stored: np.ndarray) -> tuple[int, int, tuple[int, ...]]:
+    """(filters, channels, output positions per axis) within the budget."""
+    s = step.schedule
+    assert s is not None
+    rank = stored.ndim - 2
+    f, c = stored.shape[:2]
+    filters = min(f, s.rows + max(1, s.lanes - 1))
+    taps = prod(stored.shape[2:])
+    output = _output(plan, step, rank)
+    spatial = list(output)
+    if rank:
+        spatial[-1] = min(output[-1], s.tile[1] + 1)
+    if rank > 1:
+        spatial[-2] = min(output[-2], s.tile[0] + (1 if s.tile[0] > 1 else 0))
+    if rank > 2:
+        spatial[0] = min(output[0], 2)
+    padded = sum(heights(filters, s.rows, s.lanes))
+    channels = max(1, min(c, _MACS // max(1, padded * prod(spatial) * taps)))
+    if channels > s.run:
+        channels = channels // s.run * s.run
+    return filters, min(c, max(channels, s.run)), tuple(spatial)
+
+
+def _output(plan: Plan, step: Step, rank: int) -> tuple[int, ...]:
+    shape = plan.places[step.name].shape[2:]
+    return tuple(shape) if len(shape) == rank else (1,) * rank
+
+
+def _assemble(
+    plan: Plan,
+    step: Step,
+    spatial: tuple[int, ...],
+    *,
+    replace_weights: dict,
+    bias: np.ndarray,
+    x_layout: Layout,
+    y_layout: Layout,
+    shape: tuple[int, int],
+) -> Plan:
+    filters, channels = shape
+    attributes = dict(step.attributes)
+    kernel = replace_weights["weight"].shape[2:]
+    inputs = []
+    for i, o in enumerate(spatial):
+        lo, hi = attributes["padding"][i]
+        reach = (o - 1) * attributes["stride"][i] + (kernel[i] - 1) * attributes["dilation"][i] + 1
+        inputs.append(max(1, reach - lo - hi))
+    halo = tuple(attributes.get("padding", ()))
+    plain = ((0, 0),) * len(spatial)
+    x_shape, y_shape = (1, channels, *inputs), (1, filters, *spatial)
+    places = {
+        "x": Place(x_shape, Layout(1, plain), "input"),
+        "x:in": Place(x_shape, Layout(x_layout.block, halo), "arena"),
+        "y": Place(y_shape, Layout(y_layout.block, plain), "arena"),
+        "y:out": Place(y_shape, Layout(1, plain), "output"),
+    }
+    move = Choice("relayout", "")
+    steps = [Step("x:in", "relayout", ("x",), choice=move)]
+    names = ("x",)
+    if step.residual:
+        places["r"] = Place(y_shape, Layout(1, plain), "input")
+        places["r:in"] = Place(y_shape, Layout(y_layout.block, plain), "arena")
+        steps.append(Step("r:in", "relayout", ("r",), choice=move))
+        names = ("x", "r")
+    steps += [step, Step("y:out", "relayout", ("y",), choice=move)]
+    result = Plan(
+        plan.name,
+        plan.target,
+        1,
+        names,
+        ("y:out",),
+        places,
+        tuple(steps),
+        replace_weights,
+        {"bias": Constant(bias)},
+        0,
+    )
+    placed, size = place_by_liveness(places, lifetimes(result))
+    result = replace(result, places=placed, arena_bytes=size)
+    check(result)
+    return result
