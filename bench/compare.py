@@ -123,8 +123,14 @@ class Comparison:
     def table(self, title: str = "", notes: Sequence[str] = ()) -> Table:
         """For people: 80 columns wide; what does not fit a row is said below it."""
         timed = self.unit == "ns"
-        table = Table(title=title or None, box=SIMPLE, title_justify="left",
-                      caption_justify="left", padding=(0, 1, 0, 0), min_width=78)
+        table = Table(
+            title=title or None,
+            box=SIMPLE,
+            title_justify="left",
+            caption_justify="left",
+            padding=(0, 1, 0, 0),
+            min_width=78,
+        )
         table.add_column("contestant", no_wrap=True)
         spread = ("p10-p90",) if timed else ()
         costs = ("ms", *spread, "GFLOP/s") if timed else ("Minstr",)
@@ -138,7 +144,7 @@ class Comparison:
         return table
 
     def _cells(self, row: Row, timed: bool) -> list[str]:
-        error = "-" if row.error is None else f"{row.error:.1e}"
+        error = "-" if row.error is None else f"{row.error:.0e}"
         if not row.rounds:
             return [row.label, *["-"] * (5 if timed else 2), error]
         low, middle, high = (f"{row.cost(q) / 1e6:#.4g}" for q in _SPREAD)
@@ -176,10 +182,9 @@ def _said(row: Row) -> str:
     """What the caption of a table says of a contestant."""
     if row.refusal:
         return f"{row.label}: NOT MEASURED: {row.refusal.removeprefix(row.label + ': ')}"
-    macs = f"{row.work.kept / 1e6:.1f} MMAC"
-    if row.work.stored != row.work.kept:
-        macs += f" kept, {row.work.stored / 1e6:.1f} performed"
-    return f"{row.label}: {macs}; {row.how}"
+    kept, performed = (f"{count / 1e6:.1f}" for count in (row.work.kept, row.work.stored))
+    more = f" kept, {performed} performed" if performed != kept else ""
+    return f"{row.label}: {kept} MMAC{more}; {row.how}"
 
 
 def compare(

@@ -1,13 +1,13 @@
-"""Graphs compiled by us beside the same Graphs in other engines: the contestants of a comparison."""
+"""Graphs compiled by us beside the same Graphs in other engines: who competes, and on what."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from rich.table import Table
@@ -26,7 +26,7 @@ from refimpl.plan import Plan
 HERE = ("host", "host-isolated")
 """Devices that are this machine: only on these can a peer be timed beside us."""
 
-_STEP_TURNS, _STEP_RUNS = 3, 5
+_STEP_TURNS, _STEP_RUNS = 5, 3
 
 OURS = "ours "
 """What the labels of our own contestants begin with."""
@@ -48,19 +48,24 @@ class Contest:
 
     Attributes:
         comparison: of whole runs.
-        steps: by label, then by the Plan's step: the median cost of the step run by itself.
+        steps: by label, then by the Plan's step: the costs of the step run by itself, ours
+            taking turns, one cost a turn.
         notes: what a reader of the numbers must know.
     """
 
     comparison: Comparison
-    steps: Mapping[str, Mapping[str, float]]
+    steps: Mapping[str, Mapping[str, Sequence[float]]]
     notes: tuple[str, ...]
+
+    def step_costs(self, label: str) -> dict[str, float]:
+        """The median cost of every step of one of ours."""
+        return {name: float(np.median(costs)) for name, costs in self.steps[label].items()}
 
     def shares(self, label: str) -> str:
         """Which steps the cost of one of ours is in, the five largest, in words."""
-        steps = self.steps.get(label, {})
-        largest = sorted(steps.items(), key=lambda item: -item[1])[:5]
-        return ", ".join(f"{name} {cost / sum(steps.values()):.0%}" for name, cost in largest)
+        costs = self.step_costs(label)
+        largest = sorted(costs.items(), key=lambda item: -item[1])[:5]
+        return ", ".join(f"{name} {cost / sum(costs.values()):.0%}" for name, cost in largest)
 
     @property
     def correct(self) -> bool:
@@ -75,37 +80,67 @@ class Contest:
 
     def json(self) -> dict[str, Any]:
         """For machines."""
-        steps = {label: dict(costs) for label, costs in self.steps.items()}
+        steps = {label: self.step_costs(label) for label in self.steps}
         return {
-            "correct": self.correct, "notes": list(self.notes), "steps": steps,
+            "correct": self.correct,
+            "notes": list(self.notes),
+            "steps": steps,
             **self.comparison.json(),
         }
 
 
 class Ours:
-    """A compiled network on a device, as a contestant; costs in ns, or guest instructions."""
+    """A compiled network on a device, as a contestant: plain arrays in, plain arrays out.
 
-    def __init__(self, artifact: Artifact, session: Session, unit: Unit) -> None:
+    Attributes:
+        steps: the cost of every step run by itself, by name, once for every `time_steps`.
+    """
+
+    def __init__(self, artifact: Artifact, session: Session) -> None:
         self.executable = Executable(artifact, session)
-        self.unit = unit
+        self.steps: dict[str, list[float]] = {}
+        self._inputs: tuple[np.ndarray, ...] = ()
 
     def output(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Run on the inputs; plain arrays in, plain arrays out."""
+        """Run on the inputs."""
+        self._inputs = inputs
         return self.executable(*inputs)
 
     def measure(self, calls: int, warmup: int) -> tuple[float, ...]:
-        """Of whole runs: conversion from and to plain arrays included, copying to a device not."""
-        if self.unit == "ns":
-            return tuple(map(float, self.executable.run(runs=calls, warmup=warmup).nanoseconds))
-        counted = self.executable.run(count=True).instructions
-        assert counted is not None
-        return (float(counted),)
+        """Nanoseconds of whole runs, conversions included, copying to the device not."""
+        return tuple(map(float, self.executable.run(runs=calls, warmup=warmup).nanoseconds))
 
-    def __enter__(self) -> Ours:
+    def time_steps(self) -> None:
+        """Add median nanoseconds to `steps`."""
+        for timed in self.executable.profile(*self._inputs, runs=_STEP_RUNS, warmup=1):
+            median = float(np.median(timed.nanoseconds))
+            self.steps.setdefault(timed.step, []).append(median)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.executable.close()
+        """Nothing: whoever made it closes it, once its steps are timed."""
+
+
+class Counted(Ours):
+    """The same on an emulator: costs are guest instructions, known from a single run."""
+
+    def output(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run on the inputs, step by step, counting."""
+        self.executable.feed(*inputs)
+        for step in self.executable.plan.steps:
+            counted = self.executable.count(step.name)
+            assert counted is not None
+            self.steps[step.name] = [float(counted)]
+        return self.executable.results()
+
+    def measure(self, calls: int, warmup: int) -> tuple[float, ...]:  # noqa: ARG002
+        """Instructions of the whole run; they do not vary."""
+        return (sum(counts[0] for counts in self.steps.values()),)
+
+    def time_steps(self) -> None:
+        """Nothing: they were counted."""
 
 
 def target_of(device: str) -> str:
@@ -163,43 +198,16 @@ def contest(
     with ExitStack() as stack:
         session = stack.enter_context(closing(open_device(device, counting=True)))
         unit = _unit(session, device)
-        entries = _entries(variants, session, unit, chosen, seed)
+        ours = [(Ours if unit == "ns" else Counted)(v.artifact, session) for v in variants]
+        for mine in ours:
+            stack.callback(mine.executable.close)
+        entries = _entries(variants, ours, chosen, seed)
         result = compare(entries, baseline=entries[0].label, rounds=rounds, unit=unit)
-        good = {row.label for row in result.rows if not row.refusal}
-        steps = _steps([v for v in variants if OURS + v.label in good], entries[0].inputs,
-                       session, unit)
+        for _ in range(_STEP_TURNS):
+            for mine in ours:
+                mine.time_steps()
+        steps = {OURS + v.label: o.steps for v, o in zip(variants, ours, strict=True)}
         return Contest(result, steps, (session.info.description, *_notes(device, unit)))
-
-
-def _steps(
-    variants: Sequence[Variant], inputs: tuple[np.ndarray, ...], session: Session, unit: Unit
-) -> dict[str, dict[str, float]]:
-    """Every step's median cost by itself, the variants taking turns."""
-    found: dict[str, dict[str, list[float]]] = {OURS + v.label: {} for v in variants}
-    with ExitStack() as stack:
-        loaded = {
-            OURS + v.label: stack.enter_context(Executable(v.artifact, session)) for v in variants
-        }
-        for _ in range(_STEP_TURNS if unit == "ns" else 1):
-            for label, executable in loaded.items():
-                for step, costs in _step_costs(executable, inputs, unit):
-                    found[label].setdefault(step, []).extend(costs)
-    return {
-        label: {step: float(np.median(costs)) for step, costs in steps.items()}
-        for label, steps in found.items()
-    }
-
-
-def _step_costs(
-    executable: Executable, inputs: tuple[np.ndarray, ...], unit: Unit
-) -> Iterator[tuple[str, Sequence[float]]]:
-    if unit == "ns":
-        for timed in executable.profile(*inputs, runs=_STEP_RUNS, warmup=1):
-            yield timed.step, timed.nanoseconds
-        return
-    executable(*inputs)
-    for step in executable.plan.steps:
-        yield step.name, (float(executable.count(step.name) or 0),)
 
 
 def _unit(session: Session, device: str) -> Unit:
@@ -220,23 +228,33 @@ def _notes(device: str, unit: Unit) -> tuple[str, ...]:
 
 
 def _entries(
-    variants: Sequence[Variant], session: Session, unit: Unit, peers: Sequence[str], seed: int
+    variants: Sequence[Variant], ours: Sequence[Ours], peers: Sequence[str], seed: int
 ) -> list[Entry]:
     rng = np.random.default_rng([seed, 2])
     first = variants[0].graph
     inputs = tuple(rng.standard_normal(shape).astype(np.float32) for _, shape in first.inputs)
     expected = {v.label: evaluate(v.graph, *inputs, fast=True) for v in variants}
-    entries = [
-        Entry(OURS + v.label, partial(Ours, v.artifact, session, unit), inputs,
-              expected[v.label], work(v.plan), _how(v.plan))
-        for v in variants
-    ]
-    dense = work(variants[0].plan).dense
-    return entries + [
-        Entry(name, partial(open_peer, name, first), inputs, expected[variants[0].label],
-              Work(dense, work(variants[0].plan).kept, dense))
-        for name in peers
-    ]
+    entries = []
+    for v, mine in zip(variants, ours, strict=True):
+        entries.append(
+            Entry(
+                OURS + v.label,
+                lambda mine=mine: mine,
+                inputs,
+                expected[v.label],
+                work(v.plan),
+                _how(v.plan),
+            )
+        )
+    done = work(variants[0].plan)
+    theirs = Work(done.dense, done.kept, done.dense)
+    for name in peers:
+        entries.append(
+            Entry(
+                name, partial(open_peer, name, first), inputs, expected[variants[0].label], theirs
+            )
+        )
+    return entries
 
 
 def work(plan: Plan) -> Work:

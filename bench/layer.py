@@ -117,7 +117,8 @@ def bench_layer(
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.layer", description=__doc__,
+        prog="python -m bench.layer",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("layer")

@@ -60,8 +60,8 @@ def demo(seed: int = 0) -> Graph:
         ImportError: torch is not installed.
     """
     import torch
-    from prune.demo.network import MotionNet
 
+    from prune.demo.network import MotionNet
     from refimpl.importers.torch import capture
 
     with torch.random.fork_rng():
@@ -132,8 +132,10 @@ def bench_network(
         raise BenchError(f"{name} has no ratios {ratios!r}; known are {', '.join(known)}")
     chosen = scheme_from_text(scheme) if isinstance(scheme, str) else scheme
     dense = make(seed)
-    graphs = {"dense": dense,
-              "pruned": pruned(dense, known[ratios], chosen, scope=scope, seed=seed)}
+    graphs = {
+        "dense": dense,
+        "pruned": pruned(dense, known[ratios], chosen, scope=scope, seed=seed),
+    }
     variants = compiled(graphs, target or target_of(device))
     return contest(variants, device=device, peers=peers, rounds=rounds, seed=seed)
 
@@ -156,8 +158,15 @@ class _Network:
     def pool(self, name: str, kernel: Shape, pad: Shape = (0, 0, 0)) -> _Network:
         """Maximum, stride as the kernel."""
         sides = tuple((p, p) for p in pad)
-        return self._add(name, "max_pool", kernel=kernel, stride=kernel, padding=sides,
-                         dilation=(1, 1, 1), ceil_mode=False)
+        return self._add(
+            name,
+            "max_pool",
+            kernel=kernel,
+            stride=kernel,
+            padding=sides,
+            dilation=(1, 1, 1),
+            ceil_mode=False,
+        )
 
     def flatten(self) -> _Network:
         """All but the batch."""
@@ -181,8 +190,10 @@ class _Network:
             np.sqrt(2 / prod(shape[1:]))
         )
         bias = 0.1 * self.rng.standard_normal(shape[0], np.float32)
-        return (self.builder.constant(f"{name}.weight", values),
-                self.builder.constant(f"{name}.bias", bias))
+        return (
+            self.builder.constant(f"{name}.weight", values),
+            self.builder.constant(f"{name}.bias", bias),
+        )
 
     def _shape(self) -> Shape:
         return self.builder.shapes[self.value]
@@ -191,7 +202,8 @@ class _Network:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.networks", description=__doc__,
+        prog="python -m bench.networks",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=NETWORKS)

@@ -62,7 +62,9 @@ class _Writer:
 
         held = {name: c.array for name, c in self.graph.constants.items()} | self.extra
         body = helper.make_graph(
-            self.nodes, "network", [described(name) for name, _ in self.graph.inputs],
+            self.nodes,
+            "network",
+            [described(name) for name, _ in self.graph.inputs],
             [described(name) for name in self.graph.outputs],
             [numpy_helper.from_array(np.asarray(a), name) for name, a in held.items()],
         )
@@ -76,8 +78,15 @@ def _pads(padding: Any) -> list[int]:
 
 def _conv(to: _Writer, node: Node) -> None:
     a = node.attrs
-    to.add("Conv", node.inputs, node.name, strides=a["stride"], pads=_pads(a["padding"]),
-           dilations=a["dilation"], group=a["groups"])
+    to.add(
+        "Conv",
+        node.inputs,
+        node.name,
+        strides=a["stride"],
+        pads=_pads(a["padding"]),
+        dilations=a["dilation"],
+        group=a["groups"],
+    )
 
 
 def _linear(to: _Writer, node: Node) -> None:
@@ -109,8 +118,13 @@ def _pool(to: _Writer, node: Node) -> None:
     if node.op == "max_pool":
         to.add("MaxPool", node.inputs, node.name, dilations=a["dilation"], **given)
     else:
-        to.add("AveragePool", node.inputs, node.name, **given,
-               count_include_pad=int(a["count_include_pad"]))
+        to.add(
+            "AveragePool",
+            node.inputs,
+            node.name,
+            **given,
+            count_include_pad=int(a["count_include_pad"]),
+        )
 
 
 def _adaptive(to: _Writer, node: Node) -> None:

@@ -109,9 +109,7 @@ def layer_graph(
         weight = np.where(mask, weight, np.float32(0))
         sparsity = {"weight": Sparsity(scheme, Constant(mask))}
     constants["weight"] = Constant(weight)
-    graph = Graph(
-        str(shape), (("x", shape.input),), (_node(shape),), ("y",), constants, sparsity
-    )
+    graph = Graph(str(shape), (("x", shape.input),), (_node(shape),), ("y",), constants, sparsity)
     check(graph)
     return graph
 

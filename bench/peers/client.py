@@ -48,15 +48,19 @@ class Peer:
         self, name: str, argv: Sequence[str], threads: int = 1, patience_s: float = _START_S
     ) -> None:
         self.label, self.version = name, ""
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         self._stream, theirs = socket.socketpair()
         self._stream.settimeout(patience_s)
         with theirs:
             try:
                 child = subprocess.Popen(
-                    [*argv, str(theirs.fileno())], pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said,
-                    env=_environment(threads), start_new_session=True,
+                    [*argv, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._said,
+                    stderr=self._said,
+                    env=_environment(threads),
+                    start_new_session=True,
                 )
             except OSError as error:
                 raise PeerError(f"{name}: cannot start {argv[0]}: {error.strerror}") from error

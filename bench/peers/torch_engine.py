@@ -89,22 +89,32 @@ def _padded(x: Tensor, padding: Any, value: float) -> tuple[Tensor, list[int]]:
     return F.pad(x, widths, value=value), [0] * len(padding)
 
 
-def _conv(x: Tensor, w: Tensor, b: Tensor | None = None, *, stride: Any, padding: Any,
-          dilation: Any, groups: int) -> Tensor:
+def _conv(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> Tensor:
     x, sides = _padded(x, padding, 0.0)
     function = (F.conv1d, F.conv2d, F.conv3d)[x.ndim - 3]
     return function(x, w, b, stride, sides, dilation, groups)
 
 
-def _max_pool(x: Tensor, *, kernel: Any, stride: Any, padding: Any, dilation: Any,
-              ceil_mode: bool) -> Tensor:
+def _max_pool(
+    x: Tensor, *, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> Tensor:
     x, sides = _padded(x, padding, -torch.inf)
     function = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[x.ndim - 3]
     return function(x, kernel, stride, sides, dilation, ceil_mode)
 
 
-def _avg_pool(x: Tensor, *, kernel: Any, stride: Any, padding: Any, ceil_mode: bool,
-              count_include_pad: bool) -> Tensor:
+def _avg_pool(
+    x: Tensor, *, kernel: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool
+) -> Tensor:
     if any(lo != hi for lo, hi in padding):
         raise ValueError("avg_pool with uneven padding is not written for torch here")
     function = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.ndim - 3]
