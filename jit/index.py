@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ Atom = Var | Binary | At
 Monomial = tuple[Atom, ...]
 
 
+@lru_cache(maxsize=4096)
 def _order(atom: Atom) -> tuple[int, str]:
     return (0 if isinstance(atom, Var) else 1, str(atom))
 
@@ -243,6 +244,25 @@ def substitute(value: Index, bindings: Mapping[str, Index]) -> Index:
     return total
 
 
+def specialise(value: Index, constants: Mapping[str, int]) -> Index:
+    """`substitute` by integers, which needs no products of expressions: unrolling does it often."""
+    if not value.names & constants.keys():
+        return value
+    total: dict[Monomial, int] = {}
+    for monomial, coefficient in value.terms:
+        left: list[Atom] = []
+        for atom in monomial:
+            if not isinstance(atom, Var):
+                return substitute(value, {name: index(n) for name, n in constants.items()})
+            if atom.name in constants:
+                coefficient *= constants[atom.name]
+            else:
+                left.append(atom)
+        key = tuple(left)
+        total[key] = total.get(key, 0) + coefficient
+    return _canonical(total)
+
+
 def _substitute_atom(atom: Atom, bindings: Mapping[str, Index]) -> Index:
     match atom:
         case Var(name):
@@ -256,10 +276,14 @@ def _substitute_atom(atom: Atom, bindings: Mapping[str, Index]) -> Index:
             return _extreme(op, left, right)
 
 
-def evaluator(
-    value: Index, tables: Callable[[str, int], int]
-) -> Callable[[Mapping[str, int]], int]:
-    """A function from variable values to the integer value; `tables(name, i)` reads a table.
+Tables = Callable[[str, int], int]
+"""Reads element i of the table of that name."""
+Evaluator = Callable[[Mapping[str, int]], int]
+"""From the values of the variables to the value of an Index."""
+
+
+def evaluator(value: Index, tables: Tables) -> Evaluator:
+    """A function from variable values to the integer value.
 
     Works on NumPy integer arrays as well as on Python integers where no table is read.
     """
@@ -277,9 +301,7 @@ def evaluator(
     return evaluate
 
 
-def _atom_evaluator(
-    atom: Atom, tables: Callable[[str, int], int]
-) -> Callable[[Mapping[str, int]], int]:
+def _atom_evaluator(atom: Atom, tables: Tables) -> Evaluator:
     match atom:
         case Var(name):
             return lambda env: env[name]

@@ -129,6 +129,10 @@ def masks(module: nn.Module) -> dict[str, tuple[Scheme, np.ndarray]]:
 def remove(module: nn.Module) -> None:
     """Take all masks off and leave their zeros in the weights; the module is plain again."""
     for _, layer, _ in list(_masked(module)):
+        # torch deletes the masked weight's property from the layer's class, which it made for the
+        # layer but which deepcopies share; a class of its own leaves the copies whole.
+        shared = type(layer)
+        layer.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))  # type: ignore[assignment]
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
 
 

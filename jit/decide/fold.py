@@ -109,8 +109,9 @@ def _contraction(state: _Folding, node: Node) -> None:
     name = node.inputs[1]
     sparsity = state.graph.sparsity.get(name)
     stored = sparsity.mask.array if sparsity else np.ones(weight.shape, bool)
-    bias = _array(state, node, 2) if len(node.inputs) > 2 else np.zeros(weight.shape[0], np.float32)
-    source, attributes = state.source(node.inputs[0]), node.attributes
+    value, _, *biased = node.inputs
+    bias = _array(state, node, 2) if biased else np.zeros(len(weight), np.float32)
+    source, attributes = state.source(value), node.attributes
     dense = weight.size
     if node.op == "linear":
         source, unflattened = _before_flatten(state, node)

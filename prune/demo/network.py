@@ -11,7 +11,7 @@ PRUNED_LAYERS = ("conv2", "conv3a", "conv3b", "conv4")
 class MotionNet(nn.Module):
     """Names the motion in a clip: float32 (n, 1, 16, 32, 32) -> logits (n, classes).
 
-    248 million MACs a clip, about half of them in conv3b.
+    248 million MACs a clip, nearly half of them in conv3b.
     """
 
     def __init__(self, classes: int = 8) -> None:

@@ -31,7 +31,7 @@ class DenseRecipe:
 
     clips: int = 1
     seed: int = 0
-    train_clips: int = 3072
+    train_clips: int = 2048
     test_clips: int = 1024
     batch: int = 32
     label_smoothing: float = 0.05
