@@ -44,6 +44,12 @@ def heights(filters: int, schedule_rows: int, lanes: int) -> list[int]:
     return [schedule_rows] * whole + tail
 
 
+def last_strip_fits(filters: int, rows: int, lanes: int, block: int) -> bool:
+    """False where the strip of what is left begins inside a block of channels and leaves it."""
+    begin = filters // rows * rows % block
+    return begin == 0 or begin + ceil(filters % rows / lanes) * lanes <= block
+
+
 def cuts(extent: int, tile: int) -> list[tuple[int, int, int]]:
     """(begin, end, tile) of the parts of an axis: whole tiles, then the rest as one tile."""
     whole = extent // tile * tile
@@ -85,8 +91,10 @@ def _strip_shapes(target: Target, problem: ConvProblem) -> Iterator[tuple[int, i
     while lanes >= 1:
         for vectors in (1, 2, 3, 4, 6, 8):
             # A strip taller than the layer's whole vectors only adds padding rows.
-            if vectors == 1 or lanes * (vectors - 1) < problem.stored.shape[0]:
-                yield lanes * vectors, lanes
+            filters, rows = problem.stored.shape[0], lanes * vectors
+            useful = vectors == 1 or rows - lanes < filters
+            if useful and last_strip_fits(filters, rows, lanes, target.lanes):
+                yield rows, lanes
         lanes //= 2
 
 
