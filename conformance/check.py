@@ -123,7 +123,9 @@ def arithmetic(plan: Plan, *, flush: bool = False) -> Arithmetic:
 
 
 def check_plan(
-    plan: Plan, executable: Executable, inputs: tuple[np.ndarray, ...],
+    plan: Plan,
+    executable: Executable,
+    inputs: tuple[np.ndarray, ...],
     machine: Arithmetic | None = None,
 ) -> CheckReport:
     """Run the plan step by step on `executable` and judge every step.
