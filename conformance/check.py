@@ -256,7 +256,7 @@ def _distance(value: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
     finite = np.isfinite(value) & np.isfinite(exact)
     if not finite.any():
         return 0.0, 0.0
-    error = float(np.abs(value - exact)[finite].max())
+    error = float(np.abs(value[finite] - exact[finite]).max())
     return error, error / max(float(np.abs(exact[finite]).max()), 1e-300)
 
 
