@@ -266,7 +266,7 @@ class _Lowering:
             sizes |= _logical_strides(letter, place, whole.shape)
         refs = {"x": self.at(step.inputs[0]), "y": self.at(step.name)}
         sizes |= {"XL": self.room(step.inputs[0]), "YL": self.room(step.name)}
-        return _launch(step, RelayoutKernel(rank, *blocks, self.target.grid), refs, sizes)
+        return _launch(step, RelayoutKernel(rank, *blocks, grid=self.target.grid), refs, sizes)
 
     def softmax(self, step: Step) -> Launch:
         n, c = self.plan.places[step.name].shape
