@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jit.launches import Launch, launches
 from jit.linker import Blob, link
 from jit.llvm import emit_ir, emit_object
+from jit.opencl.emitter import emit_source
 from jit.pipeline import Kernel, lower
-from jit.target import Target, target
+from jit.program import Program
+from jit.target import LlvmTarget, OpenCLTarget, Target, target
 from refimpl.plan import Plan
 
 # Walks a table of (kernel, buffers, params) so that a whole network is one call.
@@ -39,11 +41,10 @@ done:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A compiled Plan: code and data, nothing that needs a compiler to run."""
+    """A compiled Plan, whatever its code is: the launches in order, and their constants."""
 
     plan: Plan
     target: Target
-    blob: Blob
     launches: tuple[Launch, ...]
     constants: bytes
 
@@ -51,6 +52,20 @@ class Artifact:
     def kernels(self) -> dict[str, Kernel]:
         """The kernels in the code, by symbol."""
         return kernel_symbols(self.launches)
+
+
+@dataclass(frozen=True)
+class NativeArtifact(Artifact):
+    """Machine code and data, nothing that needs a compiler to run."""
+
+    blob: Blob
+
+
+@dataclass(frozen=True)
+class OpenCLArtifact(Artifact):
+    """OpenCL C, which the device's own compiler turns into code when it is loaded."""
+
+    source: str
 
 
 def kernel_symbols(sequence: tuple[Launch, ...] | list[Launch]) -> dict[str, Kernel]:
@@ -65,18 +80,29 @@ def kernel_symbols(sequence: tuple[Launch, ...] | list[Launch]) -> dict[str, Ker
     return {symbol: kernel for kernel, symbol in symbols.items()}
 
 
-def module_ir(kernels: Mapping[str, Kernel], machine: Target) -> str:
+def module_ir(kernels: Mapping[str, Kernel], machine: LlvmTarget) -> str:
     """The LLVM module of the kernels and the walker `run`."""
-    from dataclasses import replace
-
-    programs = [replace(lower(k).program, name=symbol) for symbol, k in kernels.items()]
-    return emit_ir(programs, machine) + _RUN
+    return emit_ir(_programs(kernels), machine) + _RUN
 
 
-def build(plan: Plan, optimisation: int = 2) -> Artifact:
-    """Lower, emit and link a Plan. `optimisation` is LLVM's code generation level, 0 to 3."""
+def _programs(kernels: Mapping[str, Kernel]) -> list[Program]:
+    return [replace(lower(kernel).program, name=symbol) for symbol, kernel in kernels.items()]
+
+
+def build(plan: Plan, optimisation: int = 2) -> NativeArtifact | OpenCLArtifact:
+    """Lower and emit a Plan, and link it where its target is a CPU.
+
+    Args:
+        plan: its `target` says what is made.
+        optimisation: LLVM's code generation level, 0 to 3; OpenCL devices have compilers of
+            their own.
+    """
     machine = target(plan.target)
     sequence, constants = launches(plan, machine)
-    ir = module_ir(kernel_symbols(sequence), machine)
-    blob = link([emit_object(ir, machine, optimisation)])
-    return Artifact(plan, machine, blob, tuple(sequence), constants)
+    shared = (plan, machine, tuple(sequence), constants)
+    kernels = kernel_symbols(sequence)
+    if isinstance(machine, OpenCLTarget):
+        return OpenCLArtifact(*shared, emit_source(_programs(kernels), machine))
+    assert isinstance(machine, LlvmTarget)
+    objects = [emit_object(module_ir(kernels, machine), machine, optimisation)]
+    return NativeArtifact(*shared, link(objects))
