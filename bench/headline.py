@@ -10,10 +10,10 @@ target: KGS 32x4 on AVX-512, KGS 8x4 on NEON.
 2. Our dense kernel takes at most 1.3 times as long as the faster of OpenVINO and torch.
 
 All are checked and run in interleaved rounds; what is printed is the median over the rounds of
-the ratio inside a round, with its spread, for whole calls, plain arrays in and out.  The layer by itself, without
-our conversion from and to plain arrays, is printed beside it.  Nothing here fails a build: a
-shared machine is no judge.  On an emulated core (`--device qemu:cortex-a76`) the first bar is
-counted in instructions, on a depth of 2 instead of 8: they grow with the positions.
+the ratio inside a round, with its spread, for whole calls, plain arrays in and out.  The layer by
+itself, without our conversion from and to plain arrays, is printed beside it.  Nothing here fails
+a build: a shared machine is no judge.  On an emulated core (`--device qemu:cortex-a76`) the first
+bar is counted in instructions, on a depth of 2 instead of 8: they grow with the positions.
 """
 
 from __future__ import annotations
@@ -80,8 +80,10 @@ def bars(comparison: Comparison) -> list[Bar]:
     measured = [row for row in comparison.rows if row.label in _PEERS and row.rounds]
     if measured and comparison.row(DENSE).rounds:
         # cost of ours over cost of theirs is the peer's speed-up over ours
-        fastest = max((row.label for row in measured),
-                      key=lambda label: comparison.speedup(label, DENSE) or 0.0)
+        fastest = max(
+            (row.label for row in measured),
+            key=lambda label: comparison.speedup(label, DENSE) or 0.0,
+        )
         low, middle, high = (comparison.speedup(fastest, DENSE, q) or 0.0 for q in (10, 50, 90))
         found.append(
             Bar(

@@ -586,7 +586,9 @@ def test_a_missing_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) ->
     serving = threading.Thread(target=worker.serve, args=(theirs,))
     serving.start()
     arrays = {f"constant {name}": c.array for name, c in graph.constants.items()}
-    wire.send(ours, {"do": "load", "engine": "openvino", "threads": 1, "graph": str(graph)}, **arrays)
+    wire.send(
+        ours, {"do": "load", "engine": "openvino", "threads": 1, "graph": str(graph)}, **arrays
+    )
     assert "openvino is not installed; pip install" in wire.receive(ours)[0]["error"]
     ours.close()
     serving.join(10)
