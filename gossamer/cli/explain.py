@@ -1,0 +1,133 @@
+"""The verb `explain`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from gossamer.explain import (
+    ExplainError,
+    Explanation,
+    Verdict,
+    as_data,
+    dump,
+    first_wrong,
+    plans_for,
+    terminal,
+    verdicts,
+    write_page,
+    write_tour,
+)
+from gossamer.explain import explain as explain_layer
+
+
+def explain(
+    model: Path | None = None,
+    *,
+    layer: str = "",
+    scheme: str = "dense",
+    keep: float = 1.0,
+    target: Annotated[list[str] | None, Parameter(negative="")] = None,
+    stage: str = "",
+    changed: bool = False,
+    diff: tuple[str, str] | None = None,
+    all: bool = False,
+    bisect: bool = False,
+    dump_dir: Path | None = None,
+    html: Path | None = None,
+    markdown: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Follow one layer from tensor to machine code.
+
+    Shows what the planner decided and why, every stage of lowering with what it changed and
+    whether it still computes the same, and the assembly with its inner loop.
+
+    Example: gossamer explain --layer conv2d:64x64x3x3@56x56 --scheme kgs:8x4 --keep 0.3
+             --target cortex-a76 --html layer.html
+
+    Parameters
+    ----------
+    model:
+        A saved plan. Without one, --layer describes a layer that is made up.
+    layer:
+        The layer's name in the model (default: the pruned one with the most work), or a made-up
+        layer: KIND:FILTERSxCHANNELSxKERNEL@INPUT, such as conv3d:256x256x3x3x3@8x28x28.
+    scheme:
+        How a made-up layer is pruned, such as kgs:32x4.
+    keep:
+        The share of a made-up layer's weights that stays.
+    target:
+        What to compile for; may be given several times. A saved plan has its own.
+    stage:
+        Print one stage in full; llvm and assembly are stages too.
+    changed:
+        Print what every stage changed.
+    diff:
+        Print what changed between two stages.
+    all:
+        Print every stage in full.
+    bisect:
+        Run every stage and the machine code on a shrunk layer; name the first that is wrong.
+    dump_dir:
+        Write every form to this folder, in numbered files.
+    html:
+        Write one page with loops, LLVM IR and assembly side by side, linked.
+    markdown:
+        Write the layer's way with a commentary for newcomers.
+    json:
+        Print the numbers as JSON.
+    """
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    try:
+        plans = plans_for(model, layer, scheme, keep, target or [])
+        found = [explain_layer(plan, layer if model else "") for plan in plans]
+        if stage:
+            terminal.show_stage(console, found, stage)
+        if changed:
+            terminal.show_changed(console, found)
+        if diff:
+            terminal.show_difference(console, found, *diff)
+        if all:
+            terminal.show_all(console, found)
+        if markdown:
+            write_tour(found[0], markdown)
+        if (stage or changed or diff or all or markdown) and not (bisect or dump_dir or html):
+            return 0
+        with errors.status("running every stage on a shrunk layer"):
+            shown = {e.target.name: list(verdicts(e.small, "y", compiled=True)) for e in found}
+        if dump_dir:
+            dump(found, shown, dump_dir)
+        if html:
+            write_page(found, shown, html)
+    except ValueError as error:
+        errors.print(f"error: {error}", style="red", markup=False)
+        return 1
+    if json:
+        jsonlib.dump(as_data(found, shown), sys.stdout, indent=1)
+    elif bisect:
+        terminal.show_verdicts(console, found, shown)
+    else:
+        terminal.show_summary(console, found, shown)
+    return _report_first_wrong(errors, found, shown)
+
+
+def _report_first_wrong(
+    errors: Console, found: list[Explanation], shown: dict[str, list[Verdict]]
+) -> int:
+    failures = 0
+    for e in found:
+        wrong = first_wrong(shown[e.target.name])
+        if wrong:
+            failures += 1
+            text = f"{e.target.name}: the first stage that is wrong is {wrong.stage}; it {wrong}"
+            errors.print(text, style="red", markup=False)
+    return 1 if failures else 0
+
+
+__all__ = ["ExplainError", "explain"]
