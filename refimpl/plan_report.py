@@ -20,6 +20,7 @@ class ReportRow:
     """
 
     step: str
+    layer: str
     op: str
     how: str
     shape: tuple[int, ...]
@@ -38,8 +39,7 @@ class ReportRow:
         share = f"{self.kept_macs / self.dense_macs:.0%}" if self.dense_macs else ""
         numbers = (self.kept_macs, share, self.weight_bytes, self.cycles)
         shown = (n if isinstance(n, str) else short(n) for n in numbers)
-        layer = "+".join(self.covers) or self.step
-        return (layer, self.how, self.layout, *shown, self.reason)
+        return (self.layer, self.how, self.layout, *shown, self.reason)
 
 
 def rows(plan: Plan) -> list[ReportRow]:
@@ -50,7 +50,7 @@ def rows(plan: Plan) -> list[ReportRow]:
 def _row(plan: Plan, step: Step) -> ReportRow:
     place = plan.places[step.name]
     return ReportRow(
-        step.name, step.op, step.choice.winner or step.op, place.shape, str(place.layout),
+        step.name, step.label, step.op, step.choice.winner or step.op, place.shape, str(place.layout),
         step.dense_macs, step.kept_macs, _weight_bytes(plan, step), step.choice.cycles,
         step.choice.reason, step.covers, step.choice.candidates,
     )
