@@ -10,7 +10,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from bench.errors import BenchError
 from gossamer.explain import (
+    AssemblyError,
     ExplainError,
     Explanation,
     Verdict,
@@ -18,16 +20,33 @@ from gossamer.explain import (
     dump,
     first_wrong,
     plans_for,
+    saved_plan,
     terminal,
     verdicts,
     write_page,
-    write_tour,
 )
 from gossamer.explain import explain as explain_layer
+from jit.linker import LinkError
+from jit.plan_file import PlanFileError
+from jit.target import TargetError
+from refimpl.plan import PlanError
+from refimpl.schemes import SchemeError
+
+_ERRORS = (
+    AssemblyError,
+    BenchError,
+    ExplainError,
+    LinkError,
+    OSError,
+    PlanError,
+    PlanFileError,
+    SchemeError,
+    TargetError,
+)
 
 
 def explain(
-    model: Path | None = None,
+    plan: Path | None = None,
     *,
     layer: str = "",
     scheme: str = "dense",
@@ -40,53 +59,52 @@ def explain(
     bisect: bool = False,
     dump_dir: Path | None = None,
     html: Path | None = None,
-    markdown: Path | None = None,
     json: bool = False,
 ) -> int:
     """Follow one layer from tensor to machine code.
 
     Shows what the planner decided and why, every stage of lowering with what it changed and
-    whether it still computes the same, and the assembly with its inner loop.
+    whether it still computes the same on a shrunk layer, and the assembly with its inner loop.
 
     Example: gossamer explain --layer conv2d:64x64x3x3@56x56 --scheme kgs:8x4 --keep 0.3
-             --target cortex-a76 --html layer.html
+    --target cortex-a76 --html layer.html
 
     Parameters
     ----------
-    model:
+    plan
         A saved plan. Without one, --layer describes a layer that is made up.
-    layer:
-        The layer's name in the model (default: the pruned one with the most work), or a made-up
+    layer
+        The layer's name in the plan (default: the pruned one with the most work), or a made-up
         layer: KIND:FILTERSxCHANNELSxKERNEL@INPUT, such as conv3d:256x256x3x3x3@8x28x28.
-    scheme:
+    scheme
         How a made-up layer is pruned, such as kgs:32x4.
-    keep:
+    keep
         The share of a made-up layer's weights that stays.
-    target:
-        What to compile for; may be given several times. A saved plan has its own.
-    stage:
+    target
+        What to compile a made-up layer for (default: this machine); may be given several times.
+    stage
         Print one stage in full; llvm and assembly are stages too.
-    changed:
+    changed
         Print what every stage changed.
-    diff:
+    diff
         Print what changed between two stages.
-    all:
+    all
         Print every stage in full.
-    bisect:
+    bisect
         Run every stage and the machine code on a shrunk layer; name the first that is wrong.
-    dump_dir:
+    dump_dir
         Write every form to this folder, in numbered files.
-    html:
+    html
         Write one page with loops, LLVM IR and assembly side by side, linked.
-    markdown:
-        Write the layer's way with a commentary for newcomers.
-    json:
+    json
         Print the numbers as JSON.
     """
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     try:
-        plans = plans_for(model, layer, scheme, keep, target or [])
-        found = [explain_layer(plan, layer if model else "") for plan in plans]
+        if plan:
+            found = [explain_layer(saved_plan(plan, target or []), layer)]
+        else:
+            found = [explain_layer(p) for p in plans_for(layer, scheme, keep, target or [])]
         if stage:
             terminal.show_stage(console, found, stage)
         if changed:
@@ -95,9 +113,7 @@ def explain(
             terminal.show_difference(console, found, *diff)
         if all:
             terminal.show_all(console, found)
-        if markdown:
-            write_tour(found[0], markdown)
-        if (stage or changed or diff or all or markdown) and not (bisect or dump_dir or html):
+        if (stage or changed or diff or all) and not (bisect or dump_dir or html or json):
             return 0
         with errors.status("running every stage on a shrunk layer"):
             shown = {e.target.name: list(verdicts(e.small, "y", compiled=True)) for e in found}
@@ -105,29 +121,25 @@ def explain(
             dump(found, shown, dump_dir)
         if html:
             write_page(found, shown, html)
-    except ValueError as error:
-        errors.print(f"error: {error}", style="red", markup=False)
+    except _ERRORS as error:
+        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     if json:
         jsonlib.dump(as_data(found, shown), sys.stdout, indent=1)
     elif bisect:
         terminal.show_verdicts(console, found, shown)
-    else:
+    elif not (stage or changed or diff or all):
         terminal.show_summary(console, found, shown)
-    return _report_first_wrong(errors, found, shown)
+    return _report_wrong(errors, found, shown)
 
 
-def _report_first_wrong(
+def _report_wrong(
     errors: Console, found: list[Explanation], shown: dict[str, list[Verdict]]
 ) -> int:
-    failures = 0
-    for e in found:
-        wrong = first_wrong(shown[e.target.name])
-        if wrong:
-            failures += 1
-            text = f"{e.target.name}: the first stage that is wrong is {wrong.stage}; it {wrong}"
-            errors.print(text, style="red", markup=False)
-    return 1 if failures else 0
-
-
-__all__ = ["ExplainError", "explain"]
+    """Name the first wrong stage of every target; 1 if there is one, else 0."""
+    wrong = {e.target.name: first_wrong(shown[e.target.name]) for e in found}
+    for name, verdict in wrong.items():
+        if verdict:
+            text = f"{name}: the first wrong stage is {verdict.stage}: it {verdict}"
+            errors.print(text, style="red", markup=False, soft_wrap=True)
+    return 1 if any(wrong.values()) else 0

@@ -14,7 +14,7 @@ from gossamer.explain.explanation import (
 from gossamer.explain.meaning import COMPILED, Verdict, first_wrong, verdicts
 from gossamer.explain.page import page, write_page
 from gossamer.explain.record import as_data, dump
-from gossamer.explain.source import plans_for
+from gossamer.explain.source import plans_for, saved_plan
 
 __all__ = [
     "COMPILED",
@@ -34,6 +34,7 @@ __all__ = [
     "first_wrong",
     "page",
     "plans_for",
+    "saved_plan",
     "terminal",
     "verdicts",
     "write_page",

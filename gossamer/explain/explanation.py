@@ -123,8 +123,18 @@ def explain(plan: Plan, layer: str = "") -> Explanation:
     located = emit_assembly(with_locations(annotated), machine)
     code = linked(function_lines(assembly, symbol), function_lines(located, symbol))
     return Explanation(
-        plan, step, shrink(plan, step.name), machine, parts, trace, ir, annotated, assembly,
-        tuple(code), inner_loop(code), seconds,
+        plan,
+        step,
+        shrink(plan, step.name),
+        machine,
+        parts,
+        trace,
+        ir,
+        annotated,
+        assembly,
+        tuple(code),
+        inner_loop(code),
+        seconds,
     )
 
 
@@ -137,9 +147,9 @@ def find_layer(plan: Plan, layer: str = "") -> Step:
         pruned = [step for step in convs if step.kept_macs < step.dense_macs]
         return max(pruned or convs, key=lambda step: step.kept_macs)
     for step in convs:
-        if layer == step.name or layer in step.covers:
+        if layer in (step.name, step.label, *step.covers):
             return step
-    known = ", ".join(step.name for step in convs)
+    known = ", ".join(step.label for step in convs)
     raise ExplainError(f"{plan.name} has no convolution or linear layer {layer!r}; it has {known}")
 
 

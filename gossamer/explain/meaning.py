@@ -109,9 +109,7 @@ def _run(
         return Verdict(COMPILED, np.nan, np.nan, str(error))
 
 
-def _compare(
-    stage: str, answer: np.ndarray, reference: np.ndarray, bound: np.ndarray
-) -> Verdict:
+def _compare(stage: str, answer: np.ndarray, reference: np.ndarray, bound: np.ndarray) -> Verdict:
     difference = np.abs(answer - reference)
     share = np.where(difference > 0, difference / np.maximum(bound, 1e-300), 0.0)
     share = np.where(np.isnan(difference), np.inf, share)

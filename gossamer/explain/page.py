@@ -68,20 +68,23 @@ def write_page(found: Sequence[Explanation], verdicts: Verdicts, path: Path) -> 
 
 
 def _target(e: Explanation, verdicts: Verdicts, formatter: HtmlFormatter) -> dict[str, Any]:
-    from_program = [0, *origins(e.annotated)]
+    annotated = e.annotated.rstrip("\n")
+    from_program = [0, *origins(annotated)]
     shown = {v.stage: v for v in verdicts.get(e.target.name, ())}
     stages, before = [], ""
     for entry, _ in changes(e.trace):
         text = str(entry.program)
         last = entry is e.trace.entries[-1]
-        stages.append({
-            "name": entry.name,
-            "summary": entry.summary,
-            "milliseconds": f"{1000 * entry.seconds:.1f}",
-            "verdict": shown.get(entry.name, ""),
-            "rows": _rows(text, "python", formatter, linked=last),
-            "changes": _changes(before, text, formatter),
-        })
+        stages.append(
+            {
+                "name": entry.name,
+                "summary": entry.summary,
+                "milliseconds": f"{1000 * entry.seconds:.1f}",
+                "verdict": shown.get(entry.name, ""),
+                "rows": _rows(text, "python", formatter, linked=last),
+                "changes": _changes(before, text, formatter),
+            }
+        )
         before = text
     return {
         "name": e.target.name,
@@ -90,8 +93,9 @@ def _target(e: Explanation, verdicts: Verdicts, formatter: HtmlFormatter) -> dic
         "stages": stages,
         "ir": [
             Row(row.markup, origin)
-            for row, origin in zip(_rows(e.annotated, "llvm", formatter), from_program[1:],
-                                   strict=True)
+            for row, origin in zip(
+                _rows(annotated, "llvm", formatter), from_program[1:], strict=True
+            )
         ],
         "assembly": [
             Row(_instruction(line), from_program[line.ir], "loop" if i in e.loop else "")

@@ -30,11 +30,16 @@ def _target(e: Explanation, verdicts: Verdicts) -> dict[str, Any]:
     shown = {v.stage: v for v in verdicts.get(e.target.name, ())}
     stages = []
     for entry, delta in changes(e.trace):
-        stages.append({
-            "name": entry.name, "summary": entry.summary, "seconds": entry.seconds,
-            "changed": entry.changed, "added": sum(c.mark == "+" for c in delta),
-            "removed": sum(c.mark == "-" for c in delta),
-        })
+        stages.append(
+            {
+                "name": entry.name,
+                "summary": entry.summary,
+                "seconds": entry.seconds,
+                "changed": entry.changed,
+                "added": sum(c.mark == "+" for c in delta),
+                "removed": sum(c.mark == "-" for c in delta),
+            }
+        )
     return {
         "target": e.target.name,
         "schedule": asdict(e.schedule),
@@ -43,11 +48,15 @@ def _target(e: Explanation, verdicts: Verdicts) -> dict[str, Any]:
         "macs": {"dense": e.step.dense_macs, "kept": e.step.kept_macs, "done": e.stored_macs},
         "kernels": {part.kernel.name: part.share for part in e.parts},
         "stages": stages,
-        "emit_seconds": e.seconds[0], "codegen_seconds": e.seconds[1],
+        "emit_seconds": e.seconds[0],
+        "codegen_seconds": e.seconds[1],
         "inner_loop": {**asdict(e.loop_counts), "columns": e.columns_per_iteration},
         "verdicts": {
-            name: {"agrees": v.agrees if v.was_run else None, "says": str(v),
-                   "share_of_bound": v.share if isfinite(v.share) else None}
+            name: {
+                "agrees": v.agrees if v.was_run else None,
+                "says": str(v),
+                "share_of_bound": v.share if isfinite(v.share) else None,
+            }
             for name, v in shown.items()
         },
     }
@@ -103,4 +112,4 @@ def _files(found: Sequence[Explanation], verdicts: Verdicts) -> dict[str, str]:
 
 def _report(e: Explanation) -> str:
     lines = [f"{what:<10} {value}" for what, value in decision_lines(e)]
-    return "\n".join([f"{e.target.name}", *lines])
+    return "\n".join([str(e.plan).rstrip(), "", *lines])

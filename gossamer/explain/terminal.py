@@ -43,14 +43,19 @@ def decision_lines(e: Explanation) -> list[tuple[str, str]]:
     size, positions = _by(weights.shape), _by(y.shape[2:]) or "one position"
     lines = [
         ("layer", f"{printable(e.step.name)}: weight {size}, output {_by(y.shape)} ({positions})"),
-        ("schedule", f"strips of {s.rows} filters x tiles of {_by(s.tile)} positions, vectors of "
-                     f"{s.lanes}, runs of {s.run}, blocks of {s.channel_block} channels"),
+        (
+            "schedule",
+            f"strips of {s.rows} filters x tiles of {_by(s.tile)} positions, vectors of "
+            f"{s.lanes}, runs of {s.run}, blocks of {s.channel_block} channels",
+        ),
         ("because", e.choice.reason),
         ("predicted", _candidates(e)),
         ("layout", f"input {x.layout}, output {y.layout}"),
         ("MACs", _macs(e)),
-        ("bytes", f"{4 * weights.stored:,} of weights, {weights.index_bytes:,} of row and column "
-                  "lists"),
+        (
+            "bytes",
+            f"{4 * weights.stored:,} of weights, {weights.index_bytes:,} of row and column lists",
+        ),
         ("kernels", ", ".join(f"{p.kernel.name} {p.share:.0%}" for p in e.parts)),
     ]
     if e.step.covers not in ((), (e.step.name,)):
@@ -71,8 +76,17 @@ def _candidates(e: Explanation) -> str:
 
 def _macs(e: Explanation) -> str:
     dense, kept = e.step.dense_macs, e.step.kept_macs
-    return (f"{kept:,} kept of {dense:,} ({kept / dense:.1%}); {e.stored_macs:,} are done, "
-            "explicit zeros and padding rows included")
+    return (
+        f"{kept:,} kept of {dense:,} ({kept / dense:.1%}); {e.stored_macs:,} are done, "
+        "explicit zeros and padding rows included"
+    )
+
+
+def _same_decision(found: Sequence[Explanation]) -> list[list[Explanation]]:
+    groups: dict[str, list[Explanation]] = {}
+    for e in found:
+        groups.setdefault(repr((decision_lines(e), tile_picture(e))), []).append(e)
+    return list(groups.values())
 
 
 def _decision(e: Explanation) -> Table:
@@ -139,8 +153,16 @@ def _code_rows(
         seconds = f"{1000 * sum(e.seconds):.1f}"
         names = [e.target.name] if several else []
         lines = str(len(e.code))
-        table.add_row(COMPILED, *names, "LLVM IR, then machine code", lines, "", "", seconds,
-                      _verdict(_worst([e], verdicts, COMPILED)))
+        table.add_row(
+            COMPILED,
+            *names,
+            "LLVM IR, then machine code",
+            lines,
+            "",
+            "",
+            seconds,
+            _verdict(_worst([e], verdicts, COMPILED)),
+        )
 
 
 def _size(delta: Sequence[Change]) -> tuple[str, str, str]:
@@ -206,8 +228,13 @@ def folded(lines: Sequence[Line]) -> Iterator[str]:
 def counts_rows(found: Sequence[Explanation]) -> list[tuple[str, list[str]]]:
     """(what, one number per target): static counts of the inner loop per kept column."""
     rows = []
-    for what, field in (("instructions", "instructions"), ("multiply-adds", "multiply_adds"),
-                        ("loads", "loads"), ("stores", "stores"), ("spills", "stack")):
+    for what, field in (
+        ("instructions", "instructions"),
+        ("multiply-adds", "multiply_adds"),
+        ("loads", "loads"),
+        ("stores", "stores"),
+        ("spills", "stack"),
+    ):
         numbers = [getattr(e.loop_counts, field) / e.columns_per_iteration for e in found]
         rows.append((what, [f"{number:g}" for number in numbers]))
     rows.append(("columns per iteration", [str(e.columns_per_iteration) for e in found]))
@@ -215,8 +242,13 @@ def counts_rows(found: Sequence[Explanation]) -> list[tuple[str, list[str]]]:
 
 
 def _counts(found: Sequence[Explanation]) -> Table:
-    table = Table(box=None, padding=(0, 2), title="the inner loop per kept column (static counts)",
-                  title_justify="left", title_style="bold")
+    table = Table(
+        box=None,
+        padding=(0, 2),
+        title="the inner loop per kept column (static counts)",
+        title_justify="left",
+        title_style="bold",
+    )
     table.add_column("")
     for e in found:
         table.add_column(e.target.name, justify="right")
@@ -228,12 +260,11 @@ def _counts(found: Sequence[Explanation]) -> Table:
 # -- views -------------------------------------------------------------------------------------
 
 
-def show_summary(
-    console: Console, found: Sequence[Explanation], verdicts: Verdicts
-) -> None:
+def show_summary(console: Console, found: Sequence[Explanation], verdicts: Verdicts) -> None:
     """The decisions, all stages in a table, the inner loops and their counts."""
-    for e in found:
-        title = f"{printable(e.plan.name)} for {e.target.name}"
+    for group in _same_decision(found):
+        e = group[0]
+        title = f"{printable(e.plan.name)} for {', '.join(x.target.name for x in group)}"
         console.rule(Text(title, style="bold"), align="left")
         console.print(_decision(e))
         console.print(Text("\n".join(["", *tile_picture(e), ""])))

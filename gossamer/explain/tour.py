@@ -217,13 +217,18 @@ def _code(e: Explanation) -> str:
     text = _CODE.format(version=llvm_version(), tile=tile)
     loop = list(folded(e.code[e.loop.start : e.loop.stop]))
     table = "\n".join(_counts(e.loop_counts, e.columns_per_iteration))
-    return "\n".join([f"## {len(e.trace.entries) + 1}. machine code\n", text, _block(loop, "asm"), table, ""])
+    return "\n".join(
+        [f"## {len(e.trace.entries) + 1}. machine code\n", text, _block(loop, "asm"), table, ""]
+    )
 
 
 def _counts(counts: Counts, columns: int) -> Iterator[str]:
     numbers = {
-        "instructions": counts.instructions, "multiply-adds (of 4 lanes)": counts.multiply_adds,
-        "loads": counts.loads, "stores": counts.stores, "spills": counts.stack,
+        "instructions": counts.instructions,
+        "multiply-adds (of 4 lanes)": counts.multiply_adds,
+        "loads": counts.loads,
+        "stores": counts.stores,
+        "spills": counts.stack,
     }
     yield "| per kept column | |"
     yield "|---|---:|"
