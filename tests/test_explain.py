@@ -18,6 +18,7 @@ from gossamer.cli import explain as verb
 from gossamer.explain import (
     ExplainError,
     Explanation,
+    Verdict,
     assembly,
     compare,
     dump,
@@ -30,6 +31,7 @@ from gossamer.explain import (
     terminal,
     tour,
     verdicts,
+    wording,
 )
 from jit.decide import plan
 from jit.llvm import emit_assembly, emit_ir
@@ -37,11 +39,12 @@ from jit.llvm_origin import emit_annotated, origins, with_locations
 from jit.pipeline import lower
 from jit.plan_file import save_plan
 from jit.program import Load, Program, Store, call, map_loads, map_stores, map_values
+from jit.session import DeviceError
 from jit.target import target
 from refimpl.graph import Graph, Node
 from refimpl.schemes import KGS
 
-SMALL = "conv2d:11x8x3x3@5x7"
+SMALL = "conv2d:11x4x3x3@3x5"
 TARGETS = ["x86-64-sse", "x86-64-avx2", "x86-64-avx512", "cortex-a53", "cortex-a76", "neoverse-v1"]
 
 
@@ -53,6 +56,11 @@ def graph(text: str = SMALL, name: str = "net") -> Graph:
 @pytest.fixture(scope="module")
 def arm() -> Explanation:
     return explain(plan(graph(), "cortex-a76"))
+
+
+@pytest.fixture(scope="module")
+def shown(arm: Explanation) -> dict[str, list[Verdict]]:
+    return {"cortex-a76": list(verdicts(arm.small, "y"))}
 
 
 # -- origins -----------------------------------------------------------------------------------
@@ -270,6 +278,37 @@ def test_bisect_names_the_stage_that_is_wrong(stage: str, mistake, planted) -> N
         assert "axis 0 has extent" in str(wrong)
 
 
+def _stores_far_away(program: Program) -> Program:
+    def move(store: Store) -> Store:
+        far = (store.subscript[0] + 2**40,)
+        return replace(store, subscript=far) if store.buffer == "y" else store
+
+    convolves = "conv" in program.name
+    return replace(program, body=map_stores(program.body, move)) if convolves else program
+
+
+def test_code_that_crashes_is_wrong_not_merely_not_run(planted) -> None:
+    planted("parallel", _stores_far_away)
+    e = explain(plan(graph(), "x86-64-sse"))
+    found = list(verdicts(e.small, "y", compiled=True))
+    wrong = first_wrong(found)
+    assert wrong is not None
+    assert wrong.stage == "parallel"
+    assert found[-1].was_run
+    assert "SIG" in str(found[-1])
+
+
+def test_what_no_device_runs_is_said_and_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise DeviceError(f"{name} is not installed")
+
+    monkeypatch.setattr("gossamer.explain.meaning.open_device", absent)
+    e = explain(plan(graph(), "cortex-a76"))
+    *_, last = verdicts(e.small, "y", compiled=True)
+    assert str(last) == "not run: qemu:cortex-a76 is not installed"
+    assert first_wrong([last]) is None
+
+
 def test_the_verb_fails_when_a_stage_is_wrong(planted, capsys) -> None:
     planted("reuse", _doubles_the_sum)
     code = verb.explain(layer=SMALL, target=["x86-64-avx2"], bisect=True)
@@ -281,14 +320,13 @@ def test_the_verb_fails_when_a_stage_is_wrong(planted, capsys) -> None:
 
 
 def printed(show, *args) -> str:
-    console = Console(width=100, file=io.StringIO())
-    show(console, *args)
-    return console.file.getvalue()
+    text = io.StringIO()
+    show(Console(width=100, file=text), *args)
+    return text.getvalue()
 
 
-def test_the_summary_fits_a_hundred_columns(arm: Explanation) -> None:
+def test_the_summary_fits_a_hundred_columns(arm: Explanation, shown) -> None:
     found = [arm, explain(plan(graph(), "x86-64-avx512"))]
-    shown = {e.target.name: list(verdicts(e.small, "y")) for e in found}
     text = printed(terminal.show_summary, found, shown)
     assert max(map(len, text.splitlines())) <= 100
     for word in ("strips of", "reuse", "agrees to", "fmla", "vfmadd231ps", "spills"):
@@ -297,7 +335,7 @@ def test_the_summary_fits_a_hundred_columns(arm: Explanation) -> None:
 
 def test_what_targets_share_is_shown_once(arm: Explanation) -> None:
     found = [arm, explain(plan(graph(), "cortex-a78"))]
-    assert len(terminal.same(found, "reuse")) == 1
+    assert len(wording.same(found, "reuse")) == 1
     text = printed(terminal.show_stage, found, "reuse")
     assert text.count("def f32_conv2d") == 1
     assert "cortex-a76, cortex-a78" in text
@@ -345,10 +383,9 @@ def test_a_dump_is_numbered_replaced_and_never_mixed(arm: Explanation, tmp_path:
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_the_page_is_self_contained_linked_and_escaped() -> None:
+def test_the_page_is_self_contained_linked_and_escaped(shown) -> None:
     name = "<script>alert(1)</script>\"'&"
     found = [explain(plan(graph(name=name), t)) for t in ("cortex-a76", "x86-64-avx2")]
-    shown = {e.target.name: list(verdicts(e.small, "y")) for e in found}
     text = page(found, shown)
     assert "alert(1)</script>" not in text
     assert text.count("<script>") == 1

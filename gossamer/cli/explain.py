@@ -122,7 +122,9 @@ def explain(
         if html:
             write_page(found, shown, html)
     except _ERRORS as error:
-        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        errors.print(
+            f"error: {terminal.printable(str(error))}", style="red", markup=False, soft_wrap=True
+        )
         return 1
     if json:
         jsonlib.dump(as_data(found, shown), sys.stdout, indent=1)

@@ -12,7 +12,7 @@ from jit.artifact import build
 from jit.devices import open_device
 from jit.executable import Executable
 from jit.program import ProgramError
-from jit.session import DeviceError
+from jit.session import Crash, DeviceError, DeviceLost, Timeout
 from jit.target import target
 from refimpl.graph import Constant
 from refimpl.plan import Plan, Step, evaluate
@@ -105,6 +105,8 @@ def _run(
                 if step == name:
                     break
             return _compare(COMPILED, executable.value(name), reference, bound)
+    except (Crash, DeviceLost, Timeout) as error:
+        return Verdict(COMPILED, np.inf, np.inf, str(error))
     except DeviceError as error:
         return Verdict(COMPILED, np.nan, np.nan, str(error))
 

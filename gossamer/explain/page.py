@@ -16,7 +16,7 @@ from pygments.lexers import get_lexer_by_name
 from gossamer.explain.assembly import Line
 from gossamer.explain.explanation import ExplainError, Explanation, changes, compare
 from gossamer.explain.pictures import column_picture, tile_picture
-from gossamer.explain.terminal import Verdicts, counts_rows, decision_lines, printable
+from gossamer.explain.wording import Verdicts, counts_rows, decision_lines, printable
 from jit.llvm_origin import origins
 
 

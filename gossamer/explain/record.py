@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.explain.explanation import ExplainError, Explanation, changes
-from gossamer.explain.terminal import Verdicts, decision_lines, same, stage_order
+from gossamer.explain.wording import Verdicts, decision_lines, same, stage_order
 
 _OURS = re.compile(r"\d\d_[a-z0-9_.-]+\.(txt|ll|s)|plan\.txt|trace\.json")
 

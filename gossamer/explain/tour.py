@@ -13,7 +13,7 @@ from gossamer.explain.assembly import Counts
 from gossamer.explain.explanation import Change, Explanation, changes, explain
 from gossamer.explain.meaning import first_wrong, verdicts
 from gossamer.explain.pictures import column_picture, tile_picture
-from gossamer.explain.terminal import folded
+from gossamer.explain.wording import folded
 from jit.decide import plan
 from refimpl.graph import Graph, Node
 from refimpl.schemes import scheme_from_text
@@ -106,8 +106,8 @@ The tile's sums move from memory to registers, `acc`: loaded or set before the l
 stored after it. Inside, a multiply-add no longer loads and stores its sum.
 
 The size of `acc` is the tile's, which the planner chose to fit the register file together with the
-operands. Registers are subscripted by constants only, once unrolled, so that each element is a value
-of its own for LLVM and never an array in memory.""",
+operands. Registers are subscripted by constants only, once unrolled, so that each element is a
+value of its own for LLVM and never an array in memory.""",
     "reuse": """\
 In the unrolled loops, the same weights are still loaded for each position, and the same inputs for
 each vector of filters. Each load moves out of the loops it does not depend on: weights are loaded
@@ -139,7 +139,7 @@ out, registers become SSA values, vector loops become vector instructions. Every
 the line that it came from (`gossamer explain --stage llvm`), and the HTML page links loops, IR and
 assembly through them.
 
-Below is the innermost loop as LLVM {version} generates it, with runs of the same instruction folded.
+Below is the innermost loop as LLVM {version} generates it, runs of the same instruction folded.
 The counts are static: instructions as they stand, per kept column of a strip, for a tile of
 {tile}.
 """
@@ -184,9 +184,9 @@ def _decision(e: Explanation) -> str:
     s = e.schedule
     kept, dense = e.step.kept_macs, e.step.dense_macs
     return (
-        f"The planner's decision for `{TARGET}`: strips of {s.rows} filters, tiles of {s.tile[0]} x "
-        f"{s.tile[1]} positions, vectors of\n{s.lanes} floats, columns in runs of {s.run}. "
-        f"{kept:,} of {dense:,} multiply-adds are left.\n"
+        f"The planner's decision for `{TARGET}`: strips of {s.rows} filters, tiles of "
+        f"{s.tile[0]} x {s.tile[1]} positions, vectors of\n{s.lanes} floats, columns in runs "
+        f"of {s.run}. {kept:,} of {dense:,} multiply-adds are left.\n"
     )
 
 
