@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from jit.cache import Code, CodeCache, Signature, code_key
 from jit.launches import Launch, launches
 from jit.linker import Blob, link
 from jit.llvm import emit_ir, emit_object
@@ -56,9 +57,13 @@ class Artifact:
 
 @dataclass(frozen=True)
 class NativeArtifact(Artifact):
-    """Machine code and data, nothing that needs a compiler to run."""
+    """Machine code and data, nothing that needs a compiler to run.
+
+    `signatures` says, for each kernel's symbol in the blob, what it takes in which order.
+    """
 
     blob: Blob
+    signatures: Mapping[str, Signature]
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class OpenCLArtifact(Artifact):
     source: str
 
 
-def kernel_symbols(sequence: tuple[Launch, ...] | list[Launch]) -> dict[str, Kernel]:
+def kernel_symbols(sequence: Sequence[Launch]) -> dict[str, Kernel]:
     """A symbol for every different kernel; equal kernels share code."""
     symbols: dict[Kernel, str] = {}
     taken: dict[str, int] = {}
@@ -89,13 +94,28 @@ def _programs(kernels: Mapping[str, Kernel]) -> list[Program]:
     return [replace(lower(kernel).program, name=symbol) for symbol, kernel in kernels.items()]
 
 
-def build(plan: Plan, optimisation: int = 2) -> NativeArtifact | OpenCLArtifact:
+def emit(kernels: Mapping[str, Kernel], machine: LlvmTarget, optimisation: int = 2) -> Code:
+    """Lower the kernels and emit their code; `optimisation` as for `build`."""
+    signatures = {}
+    for program in _programs(kernels):
+        buffers, params = (tuple(x.name for x in xs) for xs in (program.buffers, program.params))
+        signatures[program.name] = Signature(buffers, params)
+    return Code(emit_object(module_ir(kernels, machine), machine, optimisation), signatures)
+
+
+def build(
+    plan: Plan, optimisation: int = 2, cache: CodeCache | None = None
+) -> NativeArtifact | OpenCLArtifact:
     """Lower and emit a Plan, and link it where its target is a CPU.
 
     Args:
         plan: its `target` says what is made.
         optimisation: LLVM's code generation level, 0 to 3; OpenCL devices have compilers of
-            their own.
+            their own, and caches.
+        cache: where machine code emitted before is found and new code is kept; None emits.
+
+    Raises:
+        PlanError: a step has no kernel. TargetError: the plan's target is unknown.
     """
     machine = target(plan.target)
     sequence, constants = launches(plan, machine)
@@ -104,5 +124,18 @@ def build(plan: Plan, optimisation: int = 2) -> NativeArtifact | OpenCLArtifact:
     if isinstance(machine, OpenCLTarget):
         return OpenCLArtifact(*shared, emit_source(_programs(kernels), machine))
     assert isinstance(machine, LlvmTarget)
-    objects = [emit_object(module_ir(kernels, machine), machine, optimisation)]
-    return NativeArtifact(*shared, link(objects))
+    code = _code(kernels, machine, optimisation, cache)
+    return NativeArtifact(*shared, link([code.data]), code.signatures)
+
+
+def _code(
+    kernels: Mapping[str, Kernel], machine: LlvmTarget, optimisation: int, cache: CodeCache | None
+) -> Code:
+    if cache is None:
+        return emit(kernels, machine, optimisation)
+    key = code_key(kernels, machine, optimisation)
+    code = cache.get(key)
+    if code is None:
+        code = emit(kernels, machine, optimisation)
+        cache.put(key, code)
+    return code

@@ -279,7 +279,8 @@ class OpenCLPlacement(Placement):
             for _, ref in launch.buffers:
                 self.check_inside(ref)
                 arguments += [self._buffers[ref.segment], np.int32(ref.offset // 4)]
-            arguments += [np.int32(number) for number in launch.arguments]
+            program = lower(launch.kernel).program
+            arguments += [np.int32(launch.params[p.name]) for p in program.params]
             for position, argument in enumerate(arguments):
                 kernel.set_arg(position, argument)
-        return kernel, work_items(lower(launch.kernel).program, launch.params)
+        return kernel, work_items(program, launch.params)
