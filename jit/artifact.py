@@ -11,7 +11,7 @@ from jit.llvm import emit_ir, emit_object
 from jit.opencl.emitter import emit_source
 from jit.pipeline import Kernel, lower
 from jit.program import Program
-from jit.target import LlvmTarget, OpenCLTarget, Target, target
+from jit.target import LlvmTarget, OpenCLTarget, Target, llvm_target, target
 from refimpl.plan import Plan
 
 # Walks a table of (kernel, buffers, params) so that a whole network is one call.
@@ -103,6 +103,6 @@ def build(plan: Plan, optimisation: int = 2) -> NativeArtifact | OpenCLArtifact:
     kernels = kernel_symbols(sequence)
     if isinstance(machine, OpenCLTarget):
         return OpenCLArtifact(*shared, emit_source(_programs(kernels), machine))
-    assert isinstance(machine, LlvmTarget)
-    objects = [emit_object(module_ir(kernels, machine), machine, optimisation)]
+    cpu = llvm_target(plan.target)
+    objects = [emit_object(module_ir(kernels, cpu), cpu, optimisation)]
     return NativeArtifact(*shared, link(objects))

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Union
+from functools import cached_property, lru_cache
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,11 @@ class At:
         return f"{self.table}[{self.index}]"
 
 
-Atom = Union[Var, Binary, At]
+Atom = Var | Binary | At
 Monomial = tuple[Atom, ...]
 
 
+@lru_cache(maxsize=4096)
 def _order(atom: Atom) -> tuple[int, str]:
     return (0 if isinstance(atom, Var) else 1, str(atom))
 
@@ -152,15 +152,15 @@ class Index:
         for monomial, coefficient in self.terms:
             factors = [_factor(atom) for atom in monomial]
             if coefficient != 1 or not factors:
-                factors = [str(abs(coefficient)), *factors] if abs(coefficient) != 1 or not factors \
-                    else factors
-            sign = ("-" if coefficient < 0 else "") if not parts else \
-                (" - " if coefficient < 0 else " + ")
+                scale = [str(abs(coefficient))] if abs(coefficient) != 1 or not factors else []
+                factors = scale + factors
+            sign = "-" if coefficient < 0 else "+"
+            sign = f" {sign} " if parts else sign.replace("+", "")
             parts.append(sign + "*".join(factors))
         return "".join(parts)
 
 
-IndexLike = Union[Index, int, str]
+IndexLike = Index | int | str
 
 
 def _operand(value: Index) -> str:
@@ -244,6 +244,25 @@ def substitute(value: Index, bindings: Mapping[str, Index]) -> Index:
     return total
 
 
+def specialise(value: Index, constants: Mapping[str, int]) -> Index:
+    """`substitute` by integers, which needs no products of expressions: unrolling does it often."""
+    if not value.names & constants.keys():
+        return value
+    total: dict[Monomial, int] = {}
+    for monomial, coefficient in value.terms:
+        left: list[Atom] = []
+        for atom in monomial:
+            if not isinstance(atom, Var):
+                return substitute(value, {name: index(n) for name, n in constants.items()})
+            if atom.name in constants:
+                coefficient *= constants[atom.name]
+            else:
+                left.append(atom)
+        key = tuple(left)
+        total[key] = total.get(key, 0) + coefficient
+    return _canonical(total)
+
+
 def _substitute_atom(atom: Atom, bindings: Mapping[str, Index]) -> Index:
     match atom:
         case Var(name):
@@ -257,8 +276,14 @@ def _substitute_atom(atom: Atom, bindings: Mapping[str, Index]) -> Index:
             return _extreme(op, left, right)
 
 
-def evaluator(value: Index, tables: Callable[[str, int], int]) -> Callable[[Mapping[str, int]], int]:
-    """A function from variable values to the integer value; `tables(name, i)` reads a table.
+Tables = Callable[[str, int], int]
+"""Reads element i of the table of that name."""
+Evaluator = Callable[[Mapping[str, int]], int]
+"""From the values of the variables to the value of an Index."""
+
+
+def evaluator(value: Index, tables: Tables) -> Evaluator:
+    """A function from variable values to the integer value.
 
     Works on NumPy integer arrays as well as on Python integers where no table is read.
     """
@@ -276,9 +301,7 @@ def evaluator(value: Index, tables: Callable[[str, int], int]) -> Callable[[Mapp
     return evaluate
 
 
-def _atom_evaluator(
-    atom: Atom, tables: Callable[[str, int], int]
-) -> Callable[[Mapping[str, int]], int]:
+def _atom_evaluator(atom: Atom, tables: Tables) -> Evaluator:
     match atom:
         case Var(name):
             return lambda env: env[name]

@@ -135,13 +135,16 @@ class _Interpreter:
                 compute = self.integer(value)
                 return lambda env: env.__setitem__(name, compute(env))
             case Registers(name, shape):
-                return lambda env: self.declare(name, shape)
+                return lambda _: self.declare(name, shape)
             case Store():
                 return self.store(statement)
         raise ProgramError(f"{statement!r} is not a statement")
 
     def loop(
-        self, var: str, lo: Callable[[Env], int], hi: Callable[[Env], int],
+        self,
+        var: str,
+        lo: Callable[[Env], int],
+        hi: Callable[[Env], int],
         body: Callable[[Env], None],
     ) -> Callable[[Env], None]:
         def execute(env: Env) -> None:
@@ -158,7 +161,7 @@ class _Interpreter:
 
     def store(self, statement: Store) -> Callable[[Env], None]:
         if self.roles.get(statement.buffer) == "read":
-            raise ProgramError(f"{self.program.name}: stores to {statement.buffer}, which is `read`")
+            raise ProgramError(f"{self.program.name}: {statement.buffer} is `read`, not written")
         subscript = [self.integer(i) for i in statement.subscript]
         value = self.value(statement.value)
 
@@ -174,7 +177,7 @@ class _Interpreter:
     def value(self, value: Value) -> Callable[[Env], float]:
         match value:
             case Const(number):
-                return lambda env: number
+                return lambda _: number
             case Number(expression):
                 compute = self.integer(expression)
                 return lambda env: float(compute(env))

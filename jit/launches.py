@@ -93,7 +93,7 @@ class _Lowering:
         self.constants = Constants()
 
     def step(self, step: Step) -> Iterator[Launch]:
-        yield from self.halo(step)
+        yield from self.margins(step)
         match step.op:
             case "conv":
                 yield from self.conv(step)
@@ -174,7 +174,7 @@ class _Lowering:
         sizes["NB"] = -(-channels // step.schedule.channel_block)
         sizes |= _stride_params("X", x) | _stride_params("Y", y, len(spatial))
         if step.residual:
-            sizes |= _stride_params("R", self.plan.places[step.residual], len(spatial))
+            sizes |= _stride_params("Z", self.plan.places[step.residual], len(spatial))
         taps = self.plan.weights[step.weight].shape[2:]
         for i, a in enumerate(letters):
             o, k, s, t = spatial[i], taps[i], attributes["stride"][i], attributes["dilation"][i]
@@ -227,31 +227,47 @@ class _Lowering:
         refs = {**packed, "x": self.at(step.inputs[0], x_skip), "y": self.at(step.name, y_skip)}
         sizes |= {"XL": self.room(step.inputs[0], x_skip), "YL": self.room(step.name, y_skip)}
         if step.residual:
-            r_skip = _row_offset(self.plan.places[step.residual], row, len(kernel.axes), h0, w0)
-            refs["r"] = self.at(step.residual, r_skip)
-            sizes["RL"] = self.room(step.residual, r_skip)
+            z_skip = _row_offset(self.plan.places[step.residual], row, len(kernel.axes), h0, w0)
+            refs["z"] = self.at(step.residual, z_skip)
+            sizes["ZL"] = self.room(step.residual, z_skip)
         return replace(_launch(step, kernel, refs, sizes), first_row=row)
 
     # -- everything else ---------------------------------------------------------------------
 
-    def halo(self, step: Step) -> Iterator[Launch]:
-        """Zero the margins of the step's value, one slab per side of every axis."""
+    def margins(self, step: Step) -> Iterator[Launch]:
+        """Zero what the step's own kernels leave: the halo, slab by slab, and tail lanes."""
         place = self.plan.places[step.name]
         memory, layout = place.layout.physical(place.shape), place.layout
-        spatial, strides = memory[2:-1], layout.strides(place.shape)[2:]
-        kernel = HaloKernel(len(spatial), layout.block, self.target.grid)
-        letters = _AXES[3 - len(spatial) :]
+        origin, block_step = layout.origin(place.shape), layout.strides(place.shape)[1]
+        if self.written_slots(step) < memory[1] * layout.block:
+            yield self.zeros(step, (memory[1] - 1) * block_step - origin, {"C": layout.block})
+        letters = _AXES[5 - len(place.shape) :]
+        strides = layout.strides(place.shape)[2:]
         for axis, (lo, hi) in enumerate(layout.halo):
-            for depth, begin in ((lo, 0), (hi, spatial[axis] - hi)):
-                if depth == 0:
-                    continue
-                sizes = {"N": memory[0], "C": memory[1] * layout.block}
-                sizes |= {f"O{a}": e for a, e in zip(letters, spatial, strict=True)}
-                sizes[f"O{letters[axis]}"] = depth
-                sizes |= _stride_params("Y", place)
-                skip = begin * strides[axis] - layout.origin(place.shape)
-                sizes["YL"] = self.room(step.name, skip)
-                yield _launch(step, kernel, {"y": self.at(step.name, skip)}, sizes)
+            for depth, begin in ((lo, 0), (hi, memory[2 + axis] - hi)):
+                if depth:
+                    yield self.zeros(step, begin * strides[axis] - origin,
+                                     {f"O{letters[axis]}": depth})
+
+    def written_slots(self, step: Step) -> int:
+        """Channel slots that the step's kernels write at every position."""
+        place = self.plan.places[step.name]
+        if step.op == "conv":
+            return sum(strip[0].rows.size for strip in self.plan.weights[step.weight].strips)
+        if step.op in ("relayout", "softmax"):
+            return place.shape[1]
+        return place.layout.physical(place.shape)[1] * place.layout.block
+
+    def zeros(self, step: Step, skip: int, box: Mapping[str, int]) -> Launch:
+        """Zero a box of the value's memory, `skip` elements from the first one inside the halo."""
+        place = self.plan.places[step.name]
+        memory = place.layout.physical(place.shape)
+        sizes = {"N": memory[0], "C": memory[1] * place.layout.block}
+        letters = _AXES[5 - len(place.shape) :]
+        sizes |= {f"O{a}": e for a, e in zip(letters, memory[2:-1], strict=True)}
+        sizes |= {**box, **_stride_params("Y", place), "YL": self.room(step.name, skip)}
+        kernel = HaloKernel(len(letters), place.layout.block, self.target.grid)
+        return _launch(step, kernel, {"y": self.at(step.name, skip)}, sizes)
 
     def relayout(self, step: Step) -> Launch:
         x, y = self.plan.places[step.inputs[0]], self.plan.places[step.name]

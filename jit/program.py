@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Union
+from typing import Literal
 
 from jit.index import Index, index
 
@@ -96,7 +96,7 @@ class Call:
     args: tuple[Value, ...]
 
 
-Value = Union[Const, Number, Load, Call]
+Value = Const | Number | Load | Call
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class For:
         return (self.hi - self.lo).constant
 
 
-Statement = Union[Store, Let, Registers, If, For]
+Statement = Store | Let | Registers | If | For
 Block = tuple[Statement, ...]
 
 

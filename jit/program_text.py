@@ -118,7 +118,7 @@ def _argument(arg: ast.arg, params: list[Param], buffers: list[Buffer]) -> None:
             func=ast.Name(id=role),
             args=[ast.Name(id=dtype), ast.Tuple(elts=shape), ast.Tuple(elts=strides)],
         ) if role in _ROLES and dtype in ("f32", "i32"):
-            extents, steps = map(lambda es: tuple(map(_index, es)), (shape, strides))
+            extents, steps = (tuple(map(_index, es)) for es in (shape, strides))
             buffers.append(Buffer(arg.arg, role, dtype, extents, steps))
         case _:
             raise _fail(arg, "a parameter or a buffer")

@@ -34,16 +34,27 @@ def shrink(plan: Plan, name: str) -> Plan:
     weight, stored = weight[:filters, :channels], stored[:filters, :channels]
     block = max(1, -(-channels // 2))
     schedule = replace(step.schedule, channel_block=_aligned(block, step.schedule.run))
-    small = replace(step, name="y", inputs=("x:in",), residual="r:in" if step.residual else "",
-                    weight="weight", bias="bias", schedule=schedule, covers=(),
-                    choice=Choice("shrunk", f"{name} with fewer filters, channels, positions"))
+    small = replace(
+        step,
+        name="y",
+        inputs=("x:in",),
+        residual="r:in" if step.residual else "",
+        weight="weight",
+        bias="bias",
+        schedule=schedule,
+        covers=(),
+        choice=Choice("shrunk", f"{name} with fewer filters, channels, positions"),
+    )
     strips = heights(filters, schedule.rows, schedule.lanes)
     bias = plan.constants[step.bias].array[:filters]
     return _assemble(
-        plan, small, spatial, replace_weights={
-            "weight": pack(weight, stored, strips, schedule.channel_block)},
+        plan,
+        small,
+        spatial,
+        replace_weights={"weight": pack(weight, stored, strips, schedule.channel_block)},
         bias=bias,
-        x_layout=plan.places[step.inputs[0]].layout, y_layout=plan.places[step.name].layout,
+        x_layout=plan.places[step.inputs[0]].layout,
+        y_layout=plan.places[step.name].layout,
         shape=(filters, channels),
     )
 
@@ -81,8 +92,15 @@ def _output(plan: Plan, step: Step, rank: int) -> tuple[int, ...]:
 
 
 def _assemble(
-    plan: Plan, step: Step, spatial: tuple[int, ...], *, replace_weights: dict, bias: np.ndarray,
-    x_layout: Layout, y_layout: Layout, shape: tuple[int, int],
+    plan: Plan,
+    step: Step,
+    spatial: tuple[int, ...],
+    *,
+    replace_weights: dict,
+    bias: np.ndarray,
+    x_layout: Layout,
+    y_layout: Layout,
+    shape: tuple[int, int],
 ) -> Plan:
     filters, channels = shape
     attributes = dict(step.attributes)
@@ -110,8 +128,18 @@ def _assemble(
         steps.append(Step("r:in", "relayout", ("r",), choice=move))
         names = ("x", "r")
     steps += [step, Step("y:out", "relayout", ("y",), choice=move)]
-    result = Plan(plan.name, plan.target, 1, names, ("y:out",), places, tuple(steps),
-                  replace_weights, {"bias": Constant(bias)}, 0)
+    result = Plan(
+        plan.name,
+        plan.target,
+        1,
+        names,
+        ("y:out",),
+        places,
+        tuple(steps),
+        replace_weights,
+        {"bias": Constant(bias)},
+        0,
+    )
     placed, size = place_by_liveness(places, lifetimes(result))
     result = replace(result, places=placed, arena_bytes=size)
     check(result)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from prune.masking import PRUNABLE, PruneError, mask_of
+from prune.masking import PRUNABLE, PrunableLayer, PruneError, mask_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def macs(module: nn.Module, *example: Tensor) -> MacReport:
     """
     counts: dict[str, list[int]] = {}
 
-    def record(name: str, layer: nn.Module, output: Tensor) -> None:
+    def record(name: str, layer: PrunableLayer, _: object, output: Tensor) -> None:
         weight = layer.weight
         mask = mask_of(layer)
         positions = output.numel() // weight.shape[0]
@@ -73,7 +74,7 @@ def macs(module: nn.Module, *example: Tensor) -> MacReport:
         total[1] += kept * positions
 
     hooks = [
-        layer.register_forward_hook(lambda layer, _, output, name=name: record(name, layer, output))
+        layer.register_forward_hook(partial(record, name))
         for name, layer in module.named_modules()
         if isinstance(layer, PRUNABLE)
     ]

@@ -20,7 +20,8 @@ from torch.nn.utils import parametrize
 
 from refimpl.schemes import Scheme, SchemeError, scheme_from_text
 
-PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+PrunableLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+PRUNABLE: tuple[type[PrunableLayer], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Layers whose weight is (filters, channels, *kernel) and can carry a mask."""
 
 _KEPT = "parametrizations.weight.0.kept"
@@ -104,7 +105,7 @@ def set_masks(module: nn.Module, masks: Mapping[str, tuple[Scheme, np.ndarray]])
         _set_mask(layers[name], scheme, mask)
 
 
-def _set_mask(layer: nn.Module, scheme: Scheme, mask: np.ndarray) -> None:
+def _set_mask(layer: PrunableLayer, scheme: Scheme, mask: np.ndarray) -> None:
     current = mask_of(layer)
     if current is not None:
         current.scheme = scheme
@@ -128,6 +129,10 @@ def masks(module: nn.Module) -> dict[str, tuple[Scheme, np.ndarray]]:
 def remove(module: nn.Module) -> None:
     """Take all masks off and leave their zeros in the weights; the module is plain again."""
     for _, layer, _ in list(_masked(module)):
+        # torch deletes the masked weight's property from the layer's class, which it made for the
+        # layer but which deepcopies share; a class of its own leaves the copies whole.
+        shared = type(layer)
+        layer.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))  # type: ignore[assignment]
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
 
 
@@ -156,7 +161,7 @@ def prunable(module: nn.Module) -> list[str]:
     return [name for name, layer in module.named_modules() if isinstance(layer, PRUNABLE)]
 
 
-def prunable_layer(module: nn.Module, name: str) -> nn.Module:
+def prunable_layer(module: nn.Module, name: str) -> PrunableLayer:
     """The layer of that name.
 
     Raises:
@@ -188,15 +193,15 @@ def mask_of(layer: nn.Module) -> Mask | None:
     return first if isinstance(first, Mask) and not others else None
 
 
-def filter_parts(layer: nn.Module) -> int:
+def filter_parts(layer: PrunableLayer) -> int:
     """The equal parts of a layer's filters that no block may straddle."""
-    return getattr(layer, "groups", 1)
+    return 1 if isinstance(layer, nn.Linear) else layer.groups
 
 
-def full_weight(layer: nn.Module) -> Tensor:
+def full_weight(layer: PrunableLayer) -> Tensor:
     """The weight without its mask: what pruned entries were when they left."""
     if mask_of(layer) is None:
-        return layer.weight  # type: ignore[return-value]
+        return layer.weight
     return layer.parametrizations["weight"].original  # type: ignore[index, union-attr]
 
 

@@ -54,7 +54,7 @@ class Layout:
 
     def pack(self, array: np.ndarray) -> np.ndarray:
         """The memory image of (N, C, *spatial): flat, halo and tail lanes zero."""
-        n, c, *spatial = self._checked(array.shape)
+        n, c, *_ = self._checked(array.shape)
         blocks = -(-c // self.block)
         margins = [(0, 0), (0, blocks * self.block - c), *self.halo]
         padded = np.pad(array, margins)
@@ -65,7 +65,7 @@ class Layout:
         """The array (N, C, *spatial) that lies in a flat memory image."""
         n, c, *spatial = self._checked(shape)
         if memory.size != self.size(shape):
-            raise LayoutError(f"{memory.size} elements in memory, {self} of {shape} has another size")
+            raise LayoutError(f"{memory.size} elements are not {self} of {shape}")
         blocked = np.moveaxis(memory.reshape(self.physical(shape)), -1, 2)
         whole = blocked.reshape(n, -1, *blocked.shape[3:])[:, :c]
         inside = [slice(lo, lo + s) for s, (lo, _) in zip(spatial, self.halo, strict=True)]
@@ -73,7 +73,7 @@ class Layout:
 
     def halo_mask(self, shape: Shape) -> np.ndarray:
         """Flat booleans, True where the memory image is halo."""
-        n, c, *spatial = self._checked(shape)
+        _, _, *spatial = self._checked(shape)
         mask = np.ones(self.physical(shape), bool)
         inside = [slice(lo, lo + s) for s, (lo, _) in zip(spatial, self.halo, strict=True)]
         mask[(slice(None), slice(None), *inside)] = False
@@ -81,8 +81,9 @@ class Layout:
 
     def _checked(self, shape: Shape) -> Shape:
         if len(shape) - 2 != len(self.halo):
-            raise LayoutError(f"shape {shape} has {len(shape) - 2} spatial axes, {self} is for "
-                              f"{len(self.halo)}")
+            raise LayoutError(
+                f"shape {shape} has {len(shape) - 2} spatial axes, {self} is for {len(self.halo)}"
+            )
         return shape
 
     def __str__(self) -> str:

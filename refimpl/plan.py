@@ -23,8 +23,18 @@ from refimpl.ops import OPERATORS
 from refimpl.tiles import Tiles, unpack
 
 STEP_OPS = (
-    "conv", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "add", "sub", "mul",
-    "activation", "affine", "softmax", "relayout",
+    "conv",
+    "max_pool",
+    "avg_pool",
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "add",
+    "sub",
+    "mul",
+    "activation",
+    "affine",
+    "softmax",
+    "relayout",
 )
 ALIGNMENT = 64
 """Bytes to which every value in the arena is aligned."""
@@ -94,6 +104,11 @@ class Step:
     kept_macs: int = 0
 
     @property
+    def label(self) -> str:
+        """What people know the step by: the first layer of the network that it covers."""
+        return self.covers[0] if self.covers else self.name
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """Every value that the step reads."""
         return (*self.inputs, self.residual) if self.residual else self.inputs
@@ -124,9 +139,7 @@ class Plan:
 def evaluate(plan: Plan, *inputs: np.ndarray, fast: bool = True) -> dict[str, np.ndarray]:
     """Every value by name, float64: what the Plan computes, whatever runs it."""
     check(plan)
-    values = {
-        name: np.asarray(x, np.float64) for name, x in zip(plan.inputs, inputs, strict=True)
-    }
+    values = {name: np.asarray(x, np.float64) for name, x in zip(plan.inputs, inputs, strict=True)}
     for step in plan.steps:
         with np.errstate(all="ignore"):
             values[step.name] = evaluate_step(plan, step, values, fast=fast)
@@ -151,8 +164,9 @@ def _operate(plan: Plan, step: Step, x: list[np.ndarray], fast: bool) -> np.ndar
         case "conv":
             return _convolve(plan, step, x[0], fast)
         case "affine":
-            scale, shift = (plan.constants[name].array.astype(np.float64)
-                            for name in (step.weight, step.bias))
+            scale, shift = (
+                plan.constants[name].array.astype(np.float64) for name in (step.weight, step.bias)
+            )
             each = (1, -1) + (1,) * (x[0].ndim - 2)
             return x[0] * scale.reshape(each) + shift.reshape(each)
         case "activation" | "relayout":

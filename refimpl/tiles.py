@@ -93,7 +93,7 @@ def pack(
     for height in heights:
         rows = np.arange(row, row + height)
         real = rows[rows < f]
-        used = keep[real].any(axis=0) if real.size else np.zeros(c * k, bool)
+        used = np.any(keep[real], axis=0)
         columns = order[used[order]]
         values = np.zeros((columns.size, height), np.float32)
         values[:, : real.size] = matrix[real][:, columns].T

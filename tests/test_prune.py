@@ -106,6 +106,17 @@ def test_remove_bakes_the_zeros_in(net, clip):
     assert prune.masks(net) == {}
 
 
+def test_remove_on_a_copy_leaves_the_original_masked(net, clip):
+    prune.apply(net, RATES)
+    net.eval()
+    copied = copy.deepcopy(net)
+    prune.remove(copied)
+    assert torch.equal(net(clip), copied(clip))
+    assert list(prune.masks(net)) == ["conv2.weight", "head.weight"]
+    prune.remove(net)
+    assert torch.equal(net(clip), copied(clip))
+
+
 def test_gradual_pruning_goes_down_and_lets_units_return(net):
     shares = []
     for step in range(5):

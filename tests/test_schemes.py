@@ -88,7 +88,7 @@ def test_projection_is_legal_near_and_never_empty(scheme, drawn, keep, scope):
     assert mask.dtype == np.bool_
     assert mask.shape == weight.shape
     assert scheme.legal(mask, parts=parts) is None
-    steps = 1 if scope == "layer" else units.strip.max() + 1
+    steps = 1 if scope == "layer" or units.strip is None else units.strip.max() + 1
     largest = units.size().max() * steps / weight.size
     assert mask.any()
     assert abs(mask.mean() - keep) <= max(largest / 2, largest - keep) + 1e-9

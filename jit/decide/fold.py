@@ -75,11 +75,13 @@ def _fold_node(state: _Folding, node: Node) -> None:
         _reshape(state, node)
     elif node.op in _POOLS or node.op == "softmax":
         _check_supported(state, node)
-        _emit(state, node, Draft(node.name, node.op, (state.source(node.inputs[0]),),
-                                 node.attributes))
+        _emit(
+            state, node, Draft(node.name, node.op, (state.source(node.inputs[0]),), node.attributes)
+        )
     else:
-        raise PlanError(f"{node.name}: `{node.op}` cannot be compiled yet; it runs in the "
-                        "reference only")
+        raise PlanError(
+            f"{node.name}: `{node.op}` cannot be compiled yet; it runs in the reference only"
+        )
 
 
 def _emit(state: _Folding, node: Node, draft: Draft) -> None:
@@ -107,20 +109,27 @@ def _contraction(state: _Folding, node: Node) -> None:
     name = node.inputs[1]
     sparsity = state.graph.sparsity.get(name)
     stored = sparsity.mask.array if sparsity else np.ones(weight.shape, bool)
-    bias = _array(state, node, 2) if len(node.inputs) > 2 else np.zeros(weight.shape[0], np.float32)
-    source, attributes = state.source(node.inputs[0]), node.attributes
+    value, _, *biased = node.inputs
+    bias = _array(state, node, 2) if biased else np.zeros(len(weight), np.float32)
+    source, attributes = state.source(value), node.attributes
     dense = weight.size
     if node.op == "linear":
-        source, shape = _before_flatten(state, node)
-        weight, stored = weight.reshape(shape), stored.reshape(shape)
-        rank = len(shape) - 2
-        attributes = (("stride", (1,) * rank), ("padding", ((0, 0),) * rank),
-                      ("dilation", (1,) * rank))
+        source, unflattened = _before_flatten(state, node)
+        weight, stored = weight.reshape(unflattened), stored.reshape(unflattened)
+        rank = weight.ndim - 2
+        attributes = (
+            ("stride", (1,) * rank),
+            ("padding", ((0, 0),) * rank),
+            ("dilation", (1,) * rank),
+        )
     else:
         weight, stored = _ungroup(weight, stored, node.attrs["groups"])
         attributes = tuple(a for a in attributes if a[0] != "groups")
-    _emit(state, node, Draft(node.name, "conv", (source,), attributes, weight, stored, bias,
-                             dense_weights=dense))
+    _emit(
+        state,
+        node,
+        Draft(node.name, "conv", (source,), attributes, weight, stored, bias, dense_weights=dense),
+    )
 
 
 def _before_flatten(state: _Folding, node: Node) -> tuple[str, Shape]:
@@ -168,10 +177,20 @@ def _batch_norm(state: _Folding, node: Node) -> None:
     shift = beta - mean * scale
     draft = _open_contraction(state, node.inputs[0])
     if draft is None or draft.residual:
-        _emit(state, node, Draft(node.name, "affine", (state.source(node.inputs[0]),),
-                                 weight=scale.astype(np.float32), bias=shift.astype(np.float32)))
+        _emit(
+            state,
+            node,
+            Draft(
+                node.name,
+                "affine",
+                (state.source(node.inputs[0]),),
+                weight=scale.astype(np.float32),
+                bias=shift.astype(np.float32),
+            ),
+        )
         return
-    assert draft.weight is not None and draft.bias is not None
+    assert draft.weight is not None
+    assert draft.bias is not None
     per_filter = scale.reshape(-1, *[1] * (draft.weight.ndim - 1))
     weight = (draft.weight * per_filter).astype(np.float32)
     bias = (draft.bias * scale + shift).astype(np.float32)
@@ -201,8 +220,10 @@ def _arithmetic(state: _Folding, node: Node) -> None:
     if any(name in state.graph.constants for name in (a, b)):
         raise PlanError(f"{node.name}: `{node.op}` with a constant cannot be compiled yet")
     if state.shapes[a] != state.shapes[b]:
-        raise PlanError(f"{node.name}: `{node.op}` of shapes {state.shapes[a]} and "
-                        f"{state.shapes[b]} cannot be compiled yet; broadcasting is not supported")
+        raise PlanError(
+            f"{node.name}: `{node.op}` of shapes {state.shapes[a]} and "
+            f"{state.shapes[b]} cannot be compiled yet; broadcasting is not supported"
+        )
     if node.op == "add" and a != b:
         for value, other in ((b, a), (a, b)):
             draft = _open_contraction(state, value)
@@ -219,6 +240,8 @@ def _reshape(state: _Folding, node: Node) -> None:
         state.aliases[node.name] = state.source(value)
         return
     if before[0] != after[0] or 2 not in (len(before), len(after)):
-        raise PlanError(f"{node.name}: reshape from {before} to {after} cannot be compiled yet; "
-                        "only between (N, C, ...) and (N, M)")
+        raise PlanError(
+            f"{node.name}: reshape from {before} to {after} cannot be compiled yet; "
+            "only between (N, C, ...) and (N, M)"
+        )
     _emit(state, node, Draft(node.name, "relayout", (state.source(value),)))

@@ -41,8 +41,7 @@ def plan(graph: Graph, target: str | Target = "host", threads: int = 1) -> Plan:
 
 
 class _Planner:
-    def __init__(self, graph: Graph, machine: Target, drafts: list[Draft],
-                 outputs: dict[str, str]):
+    def __init__(self, graph: Graph, machine: Target, drafts: list[Draft], outputs: dict[str, str]):
         self.graph, self.machine = graph, machine
         self.drafts, self.outputs = drafts, outputs
         self.shapes = dict(graphs.shapes(graph))
@@ -63,8 +62,16 @@ class _Planner:
             names.append(f"{output}:out")
             self.relayout(self.held(source), names[-1], None, "output", self.shapes[output])
         result = Plan(
-            self.graph.name, self.machine.name, 1, tuple(n for n, _ in self.graph.inputs),
-            tuple(names), self.places, tuple(self.steps), self.weights, self.constants, 0,
+            self.graph.name,
+            self.machine.name,
+            1,
+            tuple(n for n, _ in self.graph.inputs),
+            tuple(names),
+            self.places,
+            tuple(self.steps),
+            self.weights,
+            self.constants,
+            0,
         )
         places, size = place_by_liveness(self.places, lifetimes(result))
         result = replace(result, places=places, arena_bytes=size)
@@ -93,21 +100,34 @@ class _Planner:
 
     # -- steps -------------------------------------------------------------------------------
 
-    def relayout(self, source: str, name: str, layout: Layout | None, segment: str,
-                 shape: Shape | None = None) -> None:
+    def relayout(
+        self,
+        source: str,
+        name: str,
+        layout: Layout | None,
+        segment: str,
+        shape: Shape | None = None,
+    ) -> None:
         shape = shape or self.places[source].shape
         layout = layout or _plain(shape)
         self.places[name] = Place(shape, layout, segment)
-        reason = "the caller's array is plain" if segment == "output" else \
-            f"the network works in {layout}"
+        reason = (
+            "the caller's array is plain"
+            if segment == "output"
+            else f"the network works in {layout}"
+        )
         self.steps.append(Step(name, "relayout", (source,), choice=Choice("relayout", reason)))
 
     def add(self, draft: Draft) -> None:
         shape = self.shapes[draft.name]
         step = Step(
-            draft.name, draft.op, tuple(self.held(i) for i in draft.inputs), draft.attributes,
+            draft.name,
+            draft.op,
+            tuple(self.held(i) for i in draft.inputs),
+            draft.attributes,
             residual=self.held(draft.residual) if draft.residual else "",
-            activation=draft.activation, covers=draft.covers,
+            activation=draft.activation,
+            covers=draft.covers,
             choice=Choice(draft.op, "the only way it is compiled"),
         )
         self.places[draft.name] = Place(shape, self.layouts[draft.name], "arena")
@@ -121,18 +141,24 @@ class _Planner:
 
     def schedule(self, draft: Draft, step: Step, shape: Shape) -> Step:
         weight, stored = _required(draft.weight), _required(draft.stored)
-        spatial = shape[2:] if weight.ndim > 2 and len(shape) > 2 else (1,) * (weight.ndim - 2)
+        batch, _, *axes = shape
+        # A kernel that covers the whole of what a flatten flattened has one position.
+        spatial = tuple(axes) if len(shape) == weight.ndim else (1,) * (weight.ndim - 2)
         x_block = self.places[step.inputs[0]].layout.block
-        problem = ConvProblem(stored, (shape[0], *spatial), x_block)
+        problem = ConvProblem(stored, (batch, *spatial), x_block)
         schedule, choice = choose(problem, self.machine)
         strips = heights(weight.shape[0], schedule.rows, schedule.lanes)
         tiles = pack(weight, stored, strips, schedule.channel_block)
         self.weights[f"{draft.name}.weight"] = tiles
         self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
-        positions = shape[0] * prod(spatial)
+        positions = batch * prod(spatial)
         return replace(
-            step, weight=f"{draft.name}.weight", bias=f"{draft.name}.bias", schedule=schedule,
-            choice=choice, dense_macs=draft.dense_weights * positions,
+            step,
+            weight=f"{draft.name}.weight",
+            bias=f"{draft.name}.bias",
+            schedule=schedule,
+            choice=choice,
+            dense_macs=draft.dense_weights * positions,
             kept_macs=int(stored.sum()) * positions,
         )
 

@@ -112,7 +112,11 @@ def _run(problem: ConvProblem, target: Target) -> int:
 
 
 def _best_tile(
-    problem: ConvProblem, target: Target, rows: int, lanes: int, run: int,
+    problem: ConvProblem,
+    target: Target,
+    rows: int,
+    lanes: int,
+    run: int,
     strips: Sequence[tuple[int, int]],
 ) -> tuple[float, Schedule] | None:
     vectors, filters_first = rows // lanes, run > 1
@@ -152,7 +156,11 @@ def _tiles(spatial: tuple[int, ...], most: int) -> Iterator[tuple[int, int]]:
 
 
 def _region_cycles(
-    problem: ConvProblem, target: Target, tile: tuple[int, int], columns: int, vectors: int,
+    problem: ConvProblem,
+    target: Target,
+    tile: tuple[int, int],
+    columns: int,
+    vectors: int,
     run: int,
 ) -> float:
     """Cycles of one strip over all positions of one image."""
@@ -177,15 +185,13 @@ def column_cycles(target: Target, vectors: int, positions: int, run: int) -> flo
     return max(arithmetic, fetched / target.loads, target.latency) + 0.5 / run
 
 
-def _channel_block(
-    problem: ConvProblem, target: Target, rows: int, tile: tuple[int, int]
-) -> int:
+def _channel_block(problem: ConvProblem, target: Target, rows: int, tile: tuple[int, int]) -> int:
     """Channels whose weights for one strip stay in L2 while all positions of the strip pass.
 
     The channels are divided evenly; at most 128 at a time, so that the input rows that a tile
     shares with its neighbours stay close as well (measured on 256 and 512 channels).
     """
-    f, channels, *kernel = problem.stored.shape
+    _, channels, *kernel = problem.stored.shape
     if target.grid:  # work items do not wait for each other: each sums over all channels
         return channels
     density = float(problem.stored.mean()) or 1.0

@@ -1,1 +1,1 @@
-"""The kernels: for each family what it computes, as naive loops, and what one compiled copy fixes."""
+"""The kernels: what each family computes, as naive loops, and what one compiled copy fixes."""

@@ -1,6 +1,6 @@
 """Convolution and linear layers over tiles of kept weights: the kernel everything else serves.
 
-    y[n, f, o] = act(bias[f] + sum over kept (c, k) of w[f, c, k] * x[n, c, o*stride + k] (+ r))
+    y[n, f, o] = act(bias[f] + sum over kept (c, k) of w[f, c, k] * x[n, c, o*stride + k] (+ z))
 
 Dense is the case where everything is kept; a linear layer the case without spatial axes.  One
 compiled kernel serves every layer that shares a `ConvKernel`: extents, strides of memory and
@@ -9,7 +9,7 @@ the lists of kept columns are arguments.
 Names in the Programs: n image, f filter, c channel, od oh ow output position, kd kh kw kernel
 position; s strip, r row in the strip, b block of columns, j run of kept columns, l column in the
 run.  Strides of memory are in elements: XN per image, XC per channel block, XD and XH per plane
-and row of x, and so on for y and the residual r.
+and row of x, and so on for y and the residual z.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def naive(kernel: ConvKernel) -> Program:
         nest([*outputs, *columns], Store("y", y.subscript, product)),
     ]
     if kernel.activation or kernel.residual:
-        value: Value = call("add", y, Load("r", y.subscript)) if kernel.residual else y
+        value: Value = call("add", y, Load("z", y.subscript)) if kernel.residual else y
         value = activate(kernel.activation, value) if kernel.activation else value
         body.append(nest(outputs, Store("y", y.subscript, value)))
     return Program(kernel.name, _params(kernel), _buffers(kernel), tuple(body))
@@ -106,7 +106,7 @@ def _params(kernel: ConvKernel) -> tuple[Param, ...]:
         sizes += [f"O{a}", f"K{a}", f"I{a}"]  # outputs, kernel, readable input
     steps = [f"T{a}" for a in kernel.axes.upper()]  # dilation
     steps += [f"S{a}" for a in kernel.axes.upper() if a != "W"]  # stride
-    letters = [b for b in ("X", "Y", "R") if b != "R" or kernel.residual]
+    letters = [b for b in ("X", "Y", "Z") if b != "Z" or kernel.residual]
     strides = [f"{b}{a}" for b in letters for a in ["N", "C", *kernel.axes.upper()[:-1]]]
     return tuple(Param(name, 1, multiple=multiple.get(name, 1)) for name in sizes + steps) + tuple(
         Param(name) for name in strides
@@ -123,7 +123,7 @@ def _buffers(kernel: ConvKernel) -> tuple[Buffer, ...]:
         Buffer("bias", "read", "f32", (index("F"),), (index(1),)),
     ]
     if kernel.residual:
-        buffers.append(activation_buffer("r", "read", index("F"), outs, kernel.y_block))
+        buffers.append(activation_buffer("z", "read", index("F"), outs, kernel.y_block))
     buffers.append(activation_buffer("y", "update", index("F"), outs, kernel.y_block))
     return tuple(buffers)
 

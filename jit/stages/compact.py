@@ -69,7 +69,7 @@ def compact(program: Program, kernel: ConvKernel) -> Program:
     )
 
 
-def _each(block: Block, rewrite) -> Block:  # noqa: ANN001
+def _each(block: Block, rewrite) -> Block:
     return tuple(rewrite(statement) for statement in block)
 
 

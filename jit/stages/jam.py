@@ -13,4 +13,5 @@ from jit.rewrite import mark
 
 def jam(program: Program) -> Program:
     """The program with the loops of the tile marked for unrolling."""
-    return replace(program, body=mark(program.body, dict.fromkeys(("l", "fv", "th", "tw"), "unroll")))
+    tile: dict[str, str] = dict.fromkeys(("l", "fv", "th", "tw"), "unroll")
+    return replace(program, body=mark(program.body, tile))

@@ -24,7 +24,6 @@ from jit.program import (
 )
 
 
-
 def reuse(program: Program) -> Program:
     """The program with the loads of `values` and `x` hoisted inside the loop over columns."""
     return replace(program, body=_visit(program.body))
@@ -105,12 +104,18 @@ def _run_loop(loops: list[For], load: Load) -> For | None:
 
 
 def _insert(
-    body: Block, loops: list[For], level: int, new: Block, load: Load, name: str,
+    body: Block,
+    loops: list[For],
+    level: int,
+    new: Block,
+    load: Load,
+    name: str,
     where: tuple[Index, ...],
 ) -> Block:
     """The chain of loops with `new` in front of loop `level` and the load replaced."""
     head, last = body[:-1], body[-1]
     if level == 0:
+
         def swap(old: Load) -> Load:
             return Load(name, where) if old == load else old
 
@@ -119,5 +124,3 @@ def _insert(
     assert isinstance(last, For)
     inner = _insert(last.body, loops[1:], level - 1, new, load, name, where)
     return (*head, replace(last, body=inner))
-
-

@@ -1,10 +1,11 @@
 """Clips of handwritten digits that move, turn or change size; the label is the motion.
 
 The digits are scikit-learn's (1,797 scanned 8 x 8 images, shipped inside the package), so the job
-runs on real handwriting without a download.  Every frame is one affine view of one digit: the
-pixel grid is mapped back into the digit and sampled bilinearly.  One of eight motions dominates;
-the others are present as a slight wobble, so that no single frame and no single cue gives the
-answer away.  Train and test clips share no digit image.
+runs on real handwriting without a download.  Every frame is an affine view of one digit: the pixel
+grid is mapped back into the digit and sampled bilinearly.  One of eight motions dominates; the
+others are there as a slight wobble, a second, fainter digit stands still behind, and brightness
+and noise vary, so that no single frame and no single cue gives the answer away.  Train and test
+clips share no digit image.
 """
 
 from __future__ import annotations
@@ -20,10 +21,19 @@ SIZE = 32
 TEST_DIGITS = 500
 """How many of the digit images are kept for the test clips."""
 
+# Per motion: which of x, y, angle, log size changes, and which way (y grows downwards).
+_AXIS = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+_SIGN = np.array([-1, 1, -1, 1, 1, -1, 1, -1])
+# By x (pixels), y (pixels), angle (radians) and log size, over a whole clip: the wobble that every
+# clip has, and the least and the greatest change that makes a motion.
+_WOBBLE = np.array([2.5, 2.5, 0.25, 0.15])
+_LEAST = np.array([4.0, 4.0, 0.4, 0.25])
+_GREATEST = np.array([12.0, 12.0, 1.2, 0.7])
+
 _CHUNK = 32  # clips drawn at a time: the work arrays (2 MB each) stay near the cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clips:
     """Labelled clips: `frames` float32 (n, 1, 16, 32, 32) in [0, 1], `labels` int64 (n,)."""
 
@@ -47,17 +57,18 @@ def make_clips(count: int, *, split: str, seed: int) -> Clips:
     digits = _digits(split)
     rng = np.random.default_rng([seed, split == "test"])
     labels = rng.permutation(np.arange(count) % len(MOTIONS))
-    images = digits[rng.integers(len(digits), size=count)]
-    paths = _paths(labels, rng)
-    gains, noises = _light(count, rng)
-    others = digits[rng.integers(len(digits), size=count)]
-    spots = _still(count, rng)
+    moving, still = (digits[rng.integers(len(digits), size=count)] for _ in range(2))
+    paths, places = _paths(labels, rng), _places(count, rng)
+    light = rng.uniform(0.5, 1.0, (count, 1, 1, 1)).astype(np.float32)
+    noise = rng.uniform(0.05, 0.30, (count, 1, 1, 1)).astype(np.float32)
     frames = np.empty((count, 1, FRAMES, SIZE, SIZE), np.float32)
     for start in range(0, count, _CHUNK):
         part = slice(start, start + _CHUNK)
-        view = gains[part] * _render(images[part], paths[part])
-        np.maximum(view, 0.5 * gains[part] * _render(others[part], spots[part]), out=view)
-        view += noises[part] * rng.standard_normal(view.shape, dtype=np.float32)
+        view = np.maximum(
+            _render(moving[part], paths[part]), 0.5 * _render(still[part], places[part])
+        )
+        view *= light[part]
+        view += noise[part] * rng.standard_normal(view.shape, dtype=np.float32)
         np.clip(view, 0, 1, out=frames[part, 0])
     return Clips(frames, labels)
 
@@ -66,7 +77,7 @@ def _digits(split: str) -> np.ndarray:
     """The split's digit images, float32 (n, 10, 10) in [0, 1] with a border of zeros."""
     if split not in ("train", "test"):
         raise ValueError(f'The split is {split!r}; it must be "train" or "test".')
-    images = load_digits().images.astype(np.float32) / 16
+    images = load_digits(return_X_y=True)[0].reshape(-1, 8, 8).astype(np.float32) / 16
     # A fixed shuffle of its own: the split must not depend on the seed of the clips.
     order = np.random.default_rng(0).permutation(len(images))
     chosen = order[:TEST_DIGITS] if split == "test" else order[TEST_DIGITS:]
@@ -74,56 +85,35 @@ def _digits(split: str) -> np.ndarray:
 
 
 def _paths(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Where the digit is in every frame: float32 (n, frames, 4) = x, y, angle, pixel size.
+    """Where the moving digit is in every frame: float32 (n, frames, 4) = x, y, angle, pixel size.
 
     x and y are pixels from the frame's middle, the angle is in radians (positive turns clockwise
     on the screen), and the pixel size is how many frame pixels one digit pixel spans.
     """
     count = len(labels)
-    start = np.stack(
-        [
-            rng.uniform(-4, 4, count),
-            rng.uniform(-4, 4, count),
-            rng.uniform(-0.4, 0.4, count),
-            np.log(rng.uniform(1.4, 2.2, count)),
-        ],
-        axis=1,
-    )
-    # Change from first to last frame: the wobble every clip has, then the motion it is named for.
-    change = rng.uniform(-1, 1, (count, 4)) * (3, 3, 0.3, 0.2)
-    low, high = np.array([(4, 12), (4, 12), (0.4, 1.2), (0.25, 0.7)]).T
-    axis, sign = _AXIS_AND_SIGN[labels].T
-    change[np.arange(count), axis] = sign * rng.uniform(low[axis], high[axis])
+    middle = _spread((4, 4, 0.4, 0), count, rng)
+    middle[:, 3] = np.log(rng.uniform(1.4, 2.2, count))
+    change = _spread(_WOBBLE, count, rng)
+    axis = _AXIS[labels]
+    change[np.arange(count), axis] = _SIGN[labels] * rng.uniform(_LEAST[axis], _GREATEST[axis])
     time = np.linspace(-0.5, 0.5, FRAMES)[None, :, None]
-    paths = start[:, None, :] + time * change[:, None, :]
+    paths = middle[:, None, :] + time * change[:, None, :]
     paths[..., 3] = np.exp(paths[..., 3])
     return paths.astype(np.float32)
 
 
-_AXIS_AND_SIGN = np.array(
-    [(0, -1), (0, +1), (1, -1), (1, +1), (2, +1), (2, -1), (3, +1), (3, -1)], dtype=np.int64
-)
-"""Per motion: which of x, y, angle, log size changes, and which way (y grows downwards)."""
+def _places(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Where the still digit is: float32 (n, 1, 4), as in `_paths` with one frame for all."""
+    places = _spread((12, 12, 0.4, 0), count, rng)
+    places[:, 3] = rng.uniform(1.4, 2.2, count)
+    return places[:, None].astype(np.float32)
 
 
-def _light(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Per clip the brightness of the digit and the standard deviation of the noise, both float32."""
-    shape = (count, 1, 1, 1)
-    gain = rng.uniform(0.5, 1.0, shape)
-    noise = rng.uniform(0.05, 0.30, shape)
-    return gain.astype(np.float32), noise.astype(np.float32)
-
-
-def _still(count, rng):
-    return np.stack(
-        [
-            rng.uniform(-12, 12, count),
-            rng.uniform(-12, 12, count),
-            rng.uniform(-0.4, 0.4, count),
-            rng.uniform(1.4, 2.2, count),
-        ],
-        1,
-    ).astype(np.float32)[:, None]
+def _spread(
+    reach: tuple[float, ...] | np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Uniform draws from -reach to reach, float64 (count, len(reach))."""
+    return rng.uniform(-1, 1, (count, len(reach))) * reach
 
 
 def _render(images: np.ndarray, paths: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ class Units:
 
     def mask(self, kept: np.ndarray) -> np.ndarray:
         """The mask, bool of the weight's shape, that keeping these units (bool, units) makes."""
-        return kept[self.unit].all(axis=0)
+        return np.logical_and.reduce(kept[self.unit], axis=0)
 
     def place(self, unit: int) -> str:
         """Where a unit lies, in words: the bounding box of its weights."""

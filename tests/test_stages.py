@@ -1,0 +1,156 @@
+"""Every stage of every kernel keeps the meaning: interpreted, parsed back, checked, compiled."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jit.checker import check
+from jit.decide import plan
+from jit.interpret_plan import differences, interpret_plan
+from jit.kernels.channelwise import (
+    ElementKernel,
+    HaloKernel,
+    PoolKernel,
+    RelayoutKernel,
+    SoftmaxKernel,
+)
+from jit.kernels.conv import ConvKernel
+from jit.launches import launches
+from jit.llvm import emit_ir, emit_object
+from jit.pipeline import lower
+from jit.program_text import parse
+from jit.shrink import shrink
+from jit.target import target, target_names
+from refimpl.graph import Constant, Graph, Node, Sparsity, attributes
+from refimpl.plan import PlanError, evaluate
+from refimpl.schemes import KGS
+
+RELU = ("relu", ())
+KERNELS = [
+    ConvKernel(3, 32, 16, (1, 14), 1, 16, 16, 1, RELU, True, False, True),
+    ConvKernel(2, 8, 4, (2, 5), 4, 4, 4, 2, ("silu", ()), False, True, True),
+    ConvKernel(1, 1, 1, (1, 3), 1, 16, 16, 1, None, False, False, False),
+    ConvKernel(0, 128, 16, (1, 1), 1, 16, 16, 1, None, True, False, True),
+    ConvKernel(2, 8, 8, (1, 4), 1, 1, 16, 3, ("clamp", (0.0, 6.0)), False, False, True),
+    PoolKernel(3, 16, "maximum", False, "none"),
+    PoolKernel(2, 4, "add", True, "window"),
+    PoolKernel(2, 8, "add", False, "padded_window"),
+    ElementKernel(3, 16, "add", ("hardswish", ()), True),
+    ElementKernel(0, 4, "affine", ("tanh", ()), False),
+    ElementKernel(1, 8, "activation", ("elu", (1.0,)), True),
+    RelayoutKernel(3, 1, 16),
+    RelayoutKernel(2, 4, 1),
+    RelayoutKernel(1, 1, 1),
+    HaloKernel(3, 16),
+    HaloKernel(2, 1),
+    SoftmaxKernel(),
+]
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+def test_every_form_is_checked_and_parses_back(kernel):
+    for entry in lower(kernel).entries:
+        check(entry.program)
+        assert parse(str(entry.program)) == entry.program, entry.name
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+def test_every_form_can_be_emitted(kernel):
+    """Not only the last one: the naive loops compile too."""
+    machine = target("x86-64-avx512")
+    for entry in lower(kernel).entries:
+        assert emit_object(emit_ir([entry.program], machine), machine, 0)
+
+
+@pytest.mark.parametrize("name", [n for n in target_names() if n != "host"])
+def test_the_last_form_compiles_for_every_target(name):
+    machine = target(name)
+    if machine.arch == "opencl":
+        pytest.skip("OpenCL C is emitted by jit.opencl")
+    for kernel in KERNELS:
+        if hasattr(kernel, "fused"):
+            kernel = replace(kernel, fused=machine.has("fma"))
+        assert emit_object(emit_ir([lower(kernel).program], machine), machine)
+
+
+def small_net(seed=0, rank=3):
+    """conv + batch norm + relu, pool, pruned conv + residual, linear, softmax: ragged sizes."""
+    rng = np.random.default_rng(seed)
+
+    def array(*shape):
+        return Constant(rng.standard_normal(shape).astype(np.float32))
+
+    taps, ones, pad = (3,) * rank, (1,) * rank, ((1, 1),) * rank
+    conv = attributes(stride=ones, padding=pad, dilation=ones, groups=1)
+    pruned = rng.standard_normal((5, 5, *taps)).astype(np.float32)
+    mask = KGS(4, 2).project(pruned, 0.4)
+    positive = Constant(rng.uniform(0.5, 2, 5).astype(np.float32))
+    constants = {
+        "w1": array(5, 3, *taps),
+        "w2": Constant(pruned * mask),
+        "w3": array(7, 5 * 2**rank),
+        "g": array(5),
+        "b": array(5),
+        "m": array(5),
+        "v": positive,
+        "b3": array(7),
+    }
+    pool = attributes(
+        kernel=(2,) * rank,
+        stride=(2,) * rank,
+        padding=((0, 0),) * rank,
+        dilation=ones,
+        ceil_mode=False,
+    )
+    nodes = (
+        Node(("c1",), "conv", ("x", "w1"), conv),
+        Node(("n1",), "batch_norm", ("c1", "g", "b", "m", "v"), attributes(eps=1e-5)),
+        Node(("a1",), "relu", ("n1",)),
+        Node(("p1",), "max_pool", ("a1",), pool),
+        Node(("c2",), "conv", ("p1", "w2"), conv),
+        Node(("s2",), "add", ("c2", "p1")),
+        Node(("t2",), "tanh", ("s2",)),
+        Node(("f",), "flatten", ("t2",), attributes(start=1, end=rank + 1)),
+        Node(("l",), "linear", ("f", "w3", "b3")),
+        Node(("y",), "softmax", ("l",), attributes(axis=1)),
+    )
+    sparsity = {"w2": Sparsity(KGS(4, 2), Constant(mask))}
+    return Graph("small", (("x", (1, 3, *(5,) * rank)),), nodes, ("y",), constants, sparsity)
+
+
+@pytest.mark.parametrize("name", ["x86-64-avx512", "x86-64-sse", "cortex-a76"])
+def test_a_whole_net_means_the_same_at_every_stage(name):
+    p = plan(small_net(rank=2), name)
+    x = np.random.default_rng(1).standard_normal((1, 3, 5, 5))
+    worst = differences(p, evaluate(p, x), x)
+    assert list(worst)[:2] == ["naive", "compact"]
+    assert max(worst.values()) < 1e-12
+
+
+def test_a_shrunk_layer_keeps_its_decisions_and_its_meaning():
+    p = plan(small_net(), "x86-64-avx512")
+    q = shrink(p, "t2")
+    conv = next(s for s in q.steps if s.op == "conv")
+    original = next(s for s in p.steps if s.name == "t2")
+    assert conv.schedule.rows == original.schedule.rows
+    assert conv.activation == ("tanh", ())
+    assert conv.residual
+    rng = np.random.default_rng(2)
+    inputs = [rng.standard_normal(q.places[n].shape) for n in q.inputs]
+    assert max(differences(q, evaluate(q, *inputs), *inputs).values()) < 1e-12
+    with pytest.raises(PlanError, match="t2"):
+        shrink(p, "p1")
+
+
+def test_the_interpreter_sees_a_halo_that_nobody_wrote(monkeypatch):
+    p = plan(small_net(rank=2), "x86-64-sse")
+    monkeypatch.setattr("jit.launches._Lowering.margins", lambda *_: iter(()))
+    with pytest.raises(Exception, match="never written"):
+        interpret_plan(p, np.zeros((1, 3, 5, 5)))
+
+
+def test_equal_layers_share_one_kernel():
+    p = plan(small_net(rank=2), "x86-64-avx512")
+    kernels = {launch.kernel for launch in launches(p, target(p.target))[0]}
+    assert len(kernels) < len(launches(p, target(p.target))[0])
