@@ -12,7 +12,7 @@ from jit.llvm import emit_ir, emit_object
 from jit.opencl.emitter import emit_source
 from jit.pipeline import Kernel, lower
 from jit.program import Program
-from jit.target import LlvmTarget, OpenCLTarget, Target, target
+from jit.target import LlvmTarget, OpenCLTarget, Target, llvm_target, target
 from refimpl.plan import Plan
 
 # Walks a table of (kernel, buffers, params) so that a whole network is one call.
@@ -123,8 +123,7 @@ def build(
     kernels = kernel_symbols(sequence)
     if isinstance(machine, OpenCLTarget):
         return OpenCLArtifact(*shared, emit_source(_programs(kernels), machine))
-    assert isinstance(machine, LlvmTarget)
-    code = _code(kernels, machine, optimisation, cache)
+    code = _code(kernels, llvm_target(plan.target), optimisation, cache)
     return NativeArtifact(*shared, link([code.data]), code.signatures)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from jit.llvm import _Function
 from jit.program import Block, For, If, Program, Statement
 from jit.program_text import parse, show_block
-from jit.target import Target
+from jit.target import LlvmTarget
 
 _ORIGIN = re.compile(r"  ; (\d+)$")
 _DEBUG = """
@@ -31,7 +31,7 @@ spFlags: DISPFlagDefinition | DISPFlagOptimized, unit: !0)
 """
 
 
-def emit_annotated(program: Program, target: Target) -> str:
+def emit_annotated(program: Program, target: LlvmTarget) -> str:
     """The IR of one program; `; N` behind an instruction names line N (from 1) of `str(program)`.
 
     Raises ProgramError for what cannot be emitted.
@@ -63,7 +63,7 @@ def with_locations(annotated: str) -> str:
 class _Annotated(_Function):
     """The emitter, noting behind each line of IR which statement made it."""
 
-    def __init__(self, program: Program, target: Target):
+    def __init__(self, program: Program, target: LlvmTarget):
         # Read back from its own text, so that no statement object occurs in two places.
         program = parse(str(program))
         super().__init__(program, target)

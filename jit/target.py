@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import ClassVar
 
 import llvmlite.binding as llvm
@@ -163,6 +163,14 @@ def target(name: str) -> Target:
     return _TARGETS[name]
 
 
+def llvm_target(name: str) -> LlvmTarget:
+    """The Target of that name. Raises TargetError if it is unknown or no CPU."""
+    found = target(name)
+    if not isinstance(found, LlvmTarget):
+        raise TargetError(f"LLVM makes no code for target {name!r}; choose a CPU")
+    return found
+
+
 def target_names() -> list[str]:
     """Every name `target` accepts."""
     return ["host", *_TARGETS]
@@ -181,7 +189,7 @@ def host_target() -> Target:
     raise TargetError(f"this CPU ({platform.machine()}) lacks SSE2; no target fits it")
 
 
-@lru_cache(maxsize=None)
+@cache
 def target_machine(target: LlvmTarget, optimisation: int = 2) -> llvm.TargetMachine:
     """LLVM's code generator for the target: position independent, small code model."""
     return llvm.Target.from_triple(target.triple).create_target_machine(

@@ -14,6 +14,7 @@ from torch import nn
 import prune
 import refimpl.plan
 from jit.artifact import OpenCLArtifact, build
+from jit.checker import check as check_program
 from jit.decide import plan as decide
 from jit.devices import open_device
 from jit.executable import Executable, InputError, open_executable
@@ -160,6 +161,7 @@ def test_every_stage_of_the_grid_schedule_computes_the_layer(name):
     assert max(found.values(), default=0) < 1e-12, found
     for launch in launches(plan, TARGET)[0]:
         for entry in lower(launch.kernel).entries:
+            check_program(entry.program)
             assert parse(str(entry.program)) == entry.program
 
 

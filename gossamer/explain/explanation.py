@@ -15,7 +15,7 @@ from jit.llvm import emit_assembly, emit_ir
 from jit.llvm_origin import emit_annotated, with_locations
 from jit.pipeline import Entry, Trace, lower
 from jit.shrink import shrink
-from jit.target import Target, target
+from jit.target import Target, llvm_target
 from refimpl.plan import Choice, Plan, Schedule, Step
 
 
@@ -109,7 +109,7 @@ def explain(plan: Plan, layer: str = "") -> Explanation:
         ExplainError: there is no such layer.
     """
     step = find_layer(plan, layer)
-    machine = target(plan.target)
+    machine = llvm_target(plan.target)
     mine = [launch for launch in launches(plan, machine)[0] if launch.step == step.name]
     parts = _parts([launch for launch in mine if isinstance(launch.kernel, ConvKernel)])
     trace = lower(parts[0].kernel)
