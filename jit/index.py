@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ Atom = Var | Binary | At
 Monomial = tuple[Atom, ...]
 
 
+@lru_cache(maxsize=4096)
 def _order(atom: Atom) -> tuple[int, str]:
     return (0 if isinstance(atom, Var) else 1, str(atom))
 
@@ -241,6 +242,25 @@ def substitute(value: Index, bindings: Mapping[str, Index]) -> Index:
             product = product * _substitute_atom(atom, bindings)
         total = total + product
     return total
+
+
+def specialise(value: Index, constants: Mapping[str, int]) -> Index:
+    """`substitute` by integers, which needs no products of expressions: unrolling does it often."""
+    if not value.names & constants.keys():
+        return value
+    total: dict[Monomial, int] = {}
+    for monomial, coefficient in value.terms:
+        left: list[Atom] = []
+        for atom in monomial:
+            if not isinstance(atom, Var):
+                return substitute(value, {name: index(n) for name, n in constants.items()})
+            if atom.name in constants:
+                coefficient *= constants[atom.name]
+            else:
+                left.append(atom)
+        key = tuple(left)
+        total[key] = total.get(key, 0) + coefficient
+    return _canonical(total)
 
 
 def _substitute_atom(atom: Atom, bindings: Mapping[str, Index]) -> Index:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import llvmlite.binding as binding
 
-from jit.index import At, Atom, Binary, Index, Monomial, Var, index, substitute
+from jit.index import At, Atom, Binary, Index, Monomial, Var, index, specialise
 from jit.llvm_primitives import SPELLINGS, constant, vector_type
 from jit.primitives import PRIMITIVES
 from jit.program import (
@@ -78,7 +78,7 @@ class _Function:
         self.names = 0
         self.label = "entry"
         self.known: list[dict[Key, str]] = [{}]
-        self.unrolled: dict[str, Index] = {}
+        self.unrolled: dict[str, int] = {}
         self.integers: dict[str, str] = {}
         self.registers: dict[str, Slots] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -149,12 +149,12 @@ class _Function:
     def unroll_loop(self, s: For) -> None:
         lo, hi = self.bound(s.lo), self.bound(s.hi)
         for i in range(lo, hi):
-            self.unrolled[s.var] = index(i)
+            self.unrolled[s.var] = i
             self.block(s.body)
         self.unrolled.pop(s.var, None)
 
     def bound(self, value: Index) -> int:
-        number = substitute(value, self.unrolled).constant
+        number = specialise(value, self.unrolled).constant
         if number is None:
             raise ProgramError(f"{self.program.name}: `{value}` must be a constant to unroll")
         return number
@@ -164,7 +164,7 @@ class _Function:
         if extent is None or self.vector is not None or s.lo.constant != 0:
             raise ProgramError(f"{self.program.name}: loop {s.var} cannot be a vector")
         self.vector = (s.var, extent)
-        self.unrolled[s.var] = index(0)  # subscripts name the vector by its first lane
+        self.unrolled[s.var] = 0  # subscripts name the vector by its first lane
         self.block(s.body)
         self.vector = None
         del self.unrolled[s.var]
@@ -336,12 +336,14 @@ class _Function:
     def address(self, buffer: str, subscript: tuple[Index, ...]) -> str:
         """A pointer: the varying part is shared by all accesses that differ by a constant."""
         strides = self.program.buffer(buffer).strides
-        total = sum((i * s for i, s in zip(subscript, strides, strict=True)), index(0))
-        total = substitute(total, self.unrolled)
+        flat = len(strides) == 1 and strides[0].constant == 1
+        terms = zip(subscript, strides, strict=True)
+        total = subscript[0] if flat else sum((i * s for i, s in terms), index(0))
+        total = specialise(total, self.unrolled)
         offset = next((c for monomial, c in total.terms if not monomial), 0)
         element = "float" if self.dtypes[buffer] == "f32" else "i32"
         base = f"%buffer.{buffer}"
-        varying = total - offset
+        varying = total - offset if offset else total
         if varying.terms:
             start = base
             base = self.remember(
@@ -365,7 +367,7 @@ class _Function:
 
     def integer(self, value: Index) -> str:
         """An operand that holds the integer."""
-        value = substitute(value, self.unrolled)
+        value = specialise(value, self.unrolled)
         number = value.constant
         if number is not None:
             return str(number)
