@@ -126,7 +126,7 @@ def load_plan(path: str | Path) -> Plan:
 def _parse(data: bytes) -> Plan:
     tensors, head = _opened(data)
     _check_head(head)
-    _check_digest(data, head["digest"])
+    _check_digest(data, head.get("digest"))
     _require(head.keys() == {"format", "version", "digest", "plan", "weights"},
              "its header has other entries than a plan file's")
     weights = {name: _tiles(name, packed, tensors) for name, packed in
