@@ -23,7 +23,7 @@ from jit.kernels.channelwise import (
     SoftmaxKernel,
 )
 from jit.kernels.conv import ConvKernel, naive
-from jit.pipeline import Kernel, lower
+from jit.pipeline import Kernel
 from jit.stages.compact import column_offset
 from jit.target import Target
 from refimpl.plan import ALIGNMENT, Place, Plan, PlanError, Step
@@ -52,11 +52,6 @@ class Launch:
     buffers: tuple[tuple[str, Ref], ...]
     params: Mapping[str, int]
     first_row: int = 0
-
-    @property
-    def arguments(self) -> tuple[int, ...]:
-        """The parameters in the order of the lowered program."""
-        return tuple(self.params[p.name] for p in lower(self.kernel).program.params)
 
 
 class Constants:
@@ -160,7 +155,7 @@ class _Lowering:
             x_block=x.layout.block, y_block=y.layout.block,
             stride_w=stride[-1] if stride else 1, activation=step.activation,
             residual=bool(step.residual), filters_first=s.filters_first,
-            fused=self.target.has("fma"),
+            fused=self.target.has("fma"), grid=self.target.grid,
         )
 
     def conv_sizes(
@@ -266,7 +261,7 @@ class _Lowering:
         letters = _AXES[5 - len(place.shape) :]
         sizes |= {f"O{a}": e for a, e in zip(letters, memory[2:-1], strict=True)}
         sizes |= {**box, **_stride_params("Y", place), "YL": self.room(step.name, skip)}
-        kernel = HaloKernel(len(letters), place.layout.block)
+        kernel = HaloKernel(len(letters), place.layout.block, self.target.grid)
         return _launch(step, kernel, {"y": self.at(step.name, skip)}, sizes)
 
     def relayout(self, step: Step) -> Launch:
@@ -282,7 +277,7 @@ class _Lowering:
             sizes |= _logical_strides(letter, place, whole.shape)
         refs = {"x": self.at(step.inputs[0]), "y": self.at(step.name)}
         sizes |= {"XL": self.room(step.inputs[0]), "YL": self.room(step.name)}
-        return _launch(step, RelayoutKernel(rank, *blocks), refs, sizes)
+        return _launch(step, RelayoutKernel(rank, *blocks, grid=self.target.grid), refs, sizes)
 
     def softmax(self, step: Step) -> Launch:
         n, c = self.plan.places[step.name].shape
@@ -319,7 +314,7 @@ class _Lowering:
                 padded[: y.shape[1]] = self.plan.constants[name].array
                 refs[buffer] = self.constants.add(padded)
         kernel = ElementKernel(len(y.shape) - 2, y.layout.block, step.op,  # type: ignore[arg-type]
-                               step.activation, self.target.has("fma"))
+                               step.activation, self.target.has("fma"), self.target.grid)
         return _launch(step, kernel, refs, sizes)
 
     def pool(self, step: Step) -> Launch:
@@ -338,14 +333,13 @@ class _Lowering:
         if attributes.get("count_include_pad"):
             divisor = "padded_window"
         kernel = PoolKernel(len(letters), y.layout.block, "maximum" if maximum else "add",
-                            "kernel" not in attributes, divisor)  # type: ignore[arg-type]
+                            "kernel" not in attributes, divisor,  # type: ignore[arg-type]
+                            self.target.grid)
         return _launch(step, kernel, refs, sizes)
 
 
 def _launch(step: Step, kernel: Kernel, refs: Mapping[str, Ref], sizes: Mapping[str, int]) -> Launch:
-    program = lower(kernel).program
-    buffers = tuple((b.name, refs[b.name]) for b in program.buffers)
-    return Launch(step.name, kernel, buffers, dict(sizes))
+    return Launch(step.name, kernel, tuple(refs.items()), dict(sizes))
 
 
 def _spatial(plan: Plan, step: Step) -> tuple[int, ...]:

@@ -109,8 +109,8 @@ def _strip_columns(keep: np.ndarray, strips: Sequence[int]) -> list[tuple[int, i
 
 
 def _run(problem: ConvProblem, target: Target) -> int:
-    """Columns per index: 4 where a NEON vector of input channels can feed 4 columns, else 1."""
-    if target.arch != "aarch64" or problem.x_block != 4:
+    """Columns per index: 4 where the lanes of one vector of input channels can feed 4, else 1."""
+    if target.arch == "x86_64" or problem.x_block != 4:  # x86 has no multiply by one lane
         return 1
     f, c, *kernel = problem.stored.shape
     if c % 4:
@@ -199,6 +199,8 @@ def _channel_block(problem: ConvProblem, target: Target, rows: int, tile: tuple[
     The channels are divided evenly; at most 128 at a time, so that the input rows that a tile
     shares with its neighbours stay close as well (measured on 256 and 512 channels).
     """
+    if target.grid:  # work items do not wait for each other: each sums over all channels
+        return problem.stored.shape[1]
     _, channels, *kernel = problem.stored.shape
     density = float(problem.stored.mean()) or 1.0
     if problem.output[0] * prod(problem.output[1:]) < 4 * prod(tile):
