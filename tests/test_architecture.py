@@ -50,6 +50,13 @@ FILES = sorted(
 )
 
 
+def module_name(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path) for path in FILES}
+
+
 def imported(tree: ast.AST) -> set[str]:
     """The modules that any import statement names, at the top or inside functions."""
     found = set()
@@ -58,7 +65,8 @@ def imported(tree: ast.AST) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            found.add(node.module or "")
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {name if name in MODULES else node.module or "" for name in names}
     return found
 
 
@@ -115,10 +123,6 @@ def test_modules_of_a_package_do_not_import_in_a_circle(package: str) -> None:
         done.update(ready)
         for module in ready:
             del waiting[module]
-
-
-def module_name(path: Path) -> str:
-    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("package", WITHOUT_TORCH)
