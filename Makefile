@@ -4,7 +4,7 @@ PYTHON ?= python3
 # The public index's default torch is a GPU build of several gigabytes; this one has CPU builds.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
-EXTRAS := torch,data,report,opencl,conformance,dev
+EXTRAS := torch,data,report,opencl,bench,conformance,dev
 
 VENV := .venv
 BIN := $(VENV)/bin

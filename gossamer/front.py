@@ -52,8 +52,10 @@ def capture(model: Any, example: Sequence[Any] | None = None) -> Graph:
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"{type(model).__name__} cannot be captured, a torch.nn.Module can")
     if example is None:
-        raise ModelError(f"capturing {type(model).__name__} needs example inputs: capture(model, "
-                         "(x,)); only their shapes matter")
+        raise ModelError(
+            f"capturing {type(model).__name__} needs example inputs: capture(model, "
+            "(x,)); only their shapes matter"
+        )
     if not isinstance(example, (tuple, list)):
         example = (example,)
     return capture_torch(model, tuple(example), masks=masks(model))
@@ -73,8 +75,9 @@ def plan(graph: Graph, target: str = "host", threads: int = 1) -> Plan:
     return jit.decide.plan(graph, target, threads)
 
 
-def compile(plan: Plan, device: str = "host", *, counting: bool = False,
-            cache: bool = True) -> Network:
+def compile(
+    plan: Plan, device: str = "host", *, counting: bool = False, cache: bool = True
+) -> Network:
     """Make code for the plan and load it on a device.  Close the network, or use `with`.
 
     Args:
@@ -103,8 +106,13 @@ def _user_cache() -> CodeCache | None:
         return None
 
 
-def check(plan: Plan, device: str = "host-isolated", *, inputs: Sequence[np.ndarray] | None = None,
-          seed: int = 0) -> CheckReport:
+def check(
+    plan: Plan,
+    device: str = "host-isolated",
+    *,
+    inputs: Sequence[np.ndarray] | None = None,
+    seed: int = 0,
+) -> CheckReport:
     """Run the plan layer by layer and hold each layer to its proven error bound.
 
     Args:

@@ -81,8 +81,9 @@ def emit(kernels: Mapping[str, Kernel], machine: Target, optimisation: int = 2) 
     signatures = {}
     for symbol, kernel in kernels.items():
         program = lower(kernel).program
-        signatures[symbol] = Signature(tuple(b.name for b in program.buffers),
-                                       tuple(p.name for p in program.params))
+        signatures[symbol] = Signature(
+            tuple(b.name for b in program.buffers), tuple(p.name for p in program.params)
+        )
     return Code(emit_object(module_ir(kernels, machine), machine, optimisation), signatures)
 
 

@@ -76,12 +76,16 @@ class Executable:
     def _address(self, ref: Ref) -> int:
         base, size = self._segments[ref.segment]
         if not 0 <= ref.offset <= size:
-            raise DeviceError(f"offset {ref.offset} is outside segment {ref.segment} ({size} bytes)")
+            raise DeviceError(
+                f"offset {ref.offset} is outside segment {ref.segment} ({size} bytes)"
+            )
         return base + ref.offset
 
     def _tabulate(self) -> int:
         """The launch table on the device: (kernel, buffers, params) per launch."""
-        names = {kernel: symbol for symbol, kernel in kernel_symbols(self.artifact.launches).items()}
+        names = {
+            kernel: symbol for symbol, kernel in kernel_symbols(self.artifact.launches).items()
+        }
         words: list[int] = []
         rows: list[tuple[int, int, int]] = []
         for launch in self.artifact.launches:
@@ -111,21 +115,32 @@ class Executable:
         """Copy the inputs to the device. Raises InputError naming the input that does not fit."""
         if len(inputs) != len(self.plan.inputs):
             wanted = ", ".join(self.plan.inputs)
-            raise InputError(f"{self.plan.name} takes {len(self.plan.inputs)} inputs ({wanted}), "
-                             f"not {len(inputs)}")
+            raise InputError(
+                f"{self.plan.name} takes {len(self.plan.inputs)} inputs ({wanted}), "
+                f"not {len(inputs)}"
+            )
         for name, array in zip(self.plan.inputs, inputs, strict=True):
             shape = self.plan.places[name].shape
             if tuple(np.shape(array)) != shape:
-                raise InputError(f"input {name} has shape {tuple(np.shape(array))}, the plan was "
-                                 f"made for {shape}")
+                raise InputError(
+                    f"input {name} has shape {tuple(np.shape(array))}, the plan was "
+                    f"made for {shape}"
+                )
             data = np.ascontiguousarray(array, dtype=np.float32)
             self.session.write(self._segments[f"input:{name}"][0], data)
 
-    def run(self, *, runs: int = 1, warmup: int = 0, count: bool = False,
-            timeout_s: float = 600.0) -> CallResult:
+    def run(
+        self, *, runs: int = 1, warmup: int = 0, count: bool = False, timeout_s: float = 600.0
+    ) -> CallResult:
         """Run the network on the inputs that lie there."""
-        return self._call(0, len(self.artifact.launches), runs=runs, warmup=warmup, count=count,
-                          timeout_s=timeout_s)
+        return self._call(
+            0,
+            len(self.artifact.launches),
+            runs=runs,
+            warmup=warmup,
+            count=count,
+            timeout_s=timeout_s,
+        )
 
     def results(self) -> tuple[np.ndarray, ...]:
         """The outputs of the last run, float32."""
@@ -173,12 +188,21 @@ class Executable:
         begin, end = self._spans[step]
         return self._call(begin, end - begin, count=True).instructions
 
-    def _call(self, begin: int, launches: int, *, runs: int = 1, warmup: int = 0,
-              count: bool = False, timeout_s: float = 600.0) -> CallResult:
+    def _call(
+        self,
+        begin: int,
+        launches: int,
+        *,
+        runs: int = 1,
+        warmup: int = 0,
+        count: bool = False,
+        timeout_s: float = 600.0,
+    ) -> CallResult:
         walker = self._base + self.artifact.blob.symbols["run"]
         args: Sequence[int] = (self._table + 24 * begin, launches, 0, 1)
-        return self.session.call(walker, args, runs=runs, warmup=warmup, count=count,
-                                 timeout_s=timeout_s)
+        return self.session.call(
+            walker, args, runs=runs, warmup=warmup, count=count, timeout_s=timeout_s
+        )
 
     def close(self) -> None:
         """Free the memory on the device; closing twice is harmless."""
@@ -196,12 +220,16 @@ class Executable:
 def _check_device(artifact: Artifact, session: Session) -> None:
     target, info = artifact.target, session.info
     if target.arch != info.arch:
-        raise DeviceError(f"the plan is for {target.name} ({target.arch}), {session.name} runs "
-                          f"{info.arch}; plan it for a target of that architecture")
+        raise DeviceError(
+            f"the plan is for {target.name} ({target.arch}), {session.name} runs "
+            f"{info.arch}; plan it for a target of that architecture"
+        )
     missing = sorted(set(target.features) - info.features)
     if missing:
-        raise DeviceError(f"the plan is for {target.name}, {session.name} lacks "
-                          f"{', '.join(missing)}; plan it for a smaller target")
+        raise DeviceError(
+            f"the plan is for {target.name}, {session.name} lacks "
+            f"{', '.join(missing)}; plan it for a smaller target"
+        )
 
 
 def _spans(launches: tuple[Launch, ...]) -> dict[str, tuple[int, int]]:

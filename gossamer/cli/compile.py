@@ -22,7 +22,7 @@ def compile(
     model: str,
     *,
     out: Annotated[Path, Parameter(alias="-o")],
-    emit: Annotated[str, Parameter()] = "asm,llvm,object",
+    emit: str = "asm,llvm,object",
     target: str | None = None,
     json: bool = False,
 ) -> int:
@@ -49,11 +49,11 @@ def compile(
     made = plan_of(model, target)
     with working("compiling"):
         artifact = build(made)
-        contents = {form: _content(artifact, form) for form in forms}
+        contents: dict[Form, bytes] = {form: _content(artifact, form) for form in forms}
     out.mkdir(parents=True, exist_ok=True)
-    written = {}
+    written: dict[str, dict[str, object]] = {}
     for form, content in contents.items():
-        path = out / f"{_stem(model)}{_SUFFIXES[form]}"
+        path = (out / _stem(model)).with_suffix(_SUFFIXES[form])
         write_whole(path, content)
         written[form] = {"path": str(path), "bytes": len(content)}
     if json:
@@ -83,4 +83,4 @@ def _content(artifact: Artifact, form: Form) -> bytes:
 def _stem(model: str) -> str:
     """A file name from MODEL: `net` of net.safetensors, `demo_dense` of demo:dense."""
     name = Path(model).name.removesuffix(".safetensors")
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

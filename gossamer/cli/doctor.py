@@ -47,8 +47,10 @@ def doctor(*, json: bool = False) -> int:
     if json:
         show_json([asdict(f) for f in found])
     else:
-        rows = ((f.what, "yes" if f.works else "no", f.detail + ("" if f.works else f"; {f.how}"))
-                for f in found)
+        rows = (
+            (f.what, "yes" if f.works else "no", f.detail + ("" if f.works else f"; {f.how}"))
+            for f in found
+        )
         show_table(("what", "works", "what was seen, and how to get it"), rows, left=2)
         show_line("the core does not work here" if broken else "the core works here")
     return 1 if broken else 0
@@ -66,8 +68,6 @@ def _try(what: str, core: bool, probe: Callable[[], str], how: str) -> Finding:
 
 
 def _python() -> str:
-    if sys.version_info < (3, 11):
-        raise _MissingError(f"Python {sys.version.split()[0]} is older than 3.11")
     return sys.version.split()[0]
 
 
@@ -161,8 +161,12 @@ _QEMU = "apt-get install qemu-user-static"
 
 CHECKS: tuple[tuple[str, bool, Callable[[], str], str], ...] = (
     ("python", True, _python, "install Python 3.11 or newer"),
-    ("packages", True, _packages("numpy", "safetensors", "rich", "cyclopts"),
-     "pip install --force-reinstall gossamer"),
+    (
+        "packages",
+        True,
+        _packages("numpy", "safetensors", "rich", "cyclopts"),
+        "pip install --force-reinstall gossamer",
+    ),
     ("llvm", True, _llvm, "pip install --force-reinstall llvmlite"),
     ("host", True, _host, "use a Linux machine with an x86-64 or aarch64 CPU"),
     ("cache folder", True, _cache, "set XDG_CACHE_HOME to a folder of yours"),
@@ -174,8 +178,12 @@ CHECKS: tuple[tuple[str, bool, Callable[[], str], str], ...] = (
     ("capture, prune", False, _packages("torch"), "pip install 'gossamer[torch]'"),
     ("demo's data", False, _packages("scikit-learn"), "pip install 'gossamer[data]'"),
     ("reports", False, _packages("jinja2", "matplotlib"), "pip install 'gossamer[report]'"),
-    ("property tests", False, _packages("hypothesis", "pytest"),
-     "pip install 'gossamer[conformance]'"),
+    (
+        "property tests",
+        False,
+        _packages("hypothesis", "pytest"),
+        "pip install 'gossamer[conformance]'",
+    ),
     ("rebuilding the agent", False, _program("clang"), "apt-get install clang lld"),
 )
 """What is tried: its name, whether it is the core, the probe, and how to get it."""
