@@ -15,7 +15,6 @@ from gossamer.errors import ModelError
 from gossamer.network import Network
 from jit.artifact import build
 from jit.cache import CodeCache
-
 from jit.executable import open_executable
 from jit.plan_file import load_plan, save_plan
 from jit.session import DeviceError
@@ -121,9 +120,9 @@ def check(
     """
     from conformance.check import check_plan
 
-    given = random_inputs(plan, seed) if inputs is None else list(inputs)
+    given = random_inputs(plan, seed) if inputs is None else inputs
     with compile(plan, device) as network:
-        return check_plan(plan, network.executable, given)
+        return check_plan(plan, network.executable, tuple(given))
 
 
 def random_inputs(plan: Plan, seed: int = 0) -> list[np.ndarray]:

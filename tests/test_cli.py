@@ -151,7 +151,7 @@ ERRORS = {
     "run {net} --seed 1 -o /no/such/folder/y.npy": "/no/such/folder/y.npy",
     "run {net} --seed 1 --device gpu": "unknown device 'gpu'",
     "run {net} --seed 1 --device=-oProxyCommand": "unknown device",
-    "compile {net} -o x --emit wasm": "'wasm' is not known",
+    "compile {net} -o x --emit wasm": "what can is asm, llvm, object",
     "bench": "either a MODEL or a --layer",
 }
 

@@ -58,6 +58,8 @@ def _described(name: str) -> dict[str, Any]:
 def _target(name: str) -> str:
     """What to plan for, to run there."""
     _, colon, cpu = name.partition(":")
+    if name.startswith("opencl"):
+        return "opencl"
     if not colon:
         return host_target().name if name.startswith("host") else "any aarch64"
     return cpu if cpu in target_names() else "cortex-a53"
