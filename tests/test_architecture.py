@@ -39,7 +39,7 @@ WITHOUT_TORCH = ("refimpl", "jit", "gossamer")
 LONGEST = 350
 """Lines of a file."""
 
-LONGER = {"jit/launches.py": 400, "jit/llvm.py": 430}
+LONGER = {"jit/launches.py": 430, "jit/llvm.py": 430}
 """Files that are one walk over many kinds of things, and may be this long; not more."""
 
 BANNED = {"utils", "util", "manager", "helpers", "misc", "common"}
