@@ -4,7 +4,7 @@ PYTHON ?= python3
 # The public index's default torch is a GPU build of several gigabytes; this one has CPU builds.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
-EXTRAS := torch,data,report,opencl,conformance,dev
+EXTRAS := torch,data,report,opencl,bench,conformance,dev
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,11 @@ qemu:
 
 test: $(READY) qemu lint  ## lint, types, unit tests, a quick conformance run
 	$(PY) -m pytest -n auto
+	$(PY) -m pytest --pyargs conformance --device host-isolated
+	$(PY) -m pytest --pyargs conformance --device opencl
+	@if command -v qemu-aarch64-static qemu-aarch64 >/dev/null; then \
+	  $(PY) -m pytest --pyargs conformance --device qemu:cortex-a76; \
+	else echo "no QEMU: the conformance run on emulated aarch64 is skipped"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -50,7 +55,7 @@ bench: $(READY)  ## time a pruned layer against its dense self
 	$(BIN)/gossamer bench --layer conv3d:256x256x3x3x3@4x14x14 --scheme kgs:32x4 --keep 0.28
 
 conformance: $(READY) qemu  ## the exhaustive conformance run
-	$(PY) -m pytest --pyargs conformance --device host-isolated
+	$(PY) -m pytest --pyargs conformance --device host-isolated --cases exhaustive
 
 agent: $(READY)  ## rebuild the agents that run code on devices (needs clang and lld)
 	$(PY) -m jit.arm64.agent.build

@@ -56,8 +56,10 @@ def plan_of(model: str, target: str | None) -> Plan:
         with working(f"planning {model}"):
             return make_plan(found, target or "host")
     if target not in (None, found.target):
-        raise ModelError(f"{model} is a plan for {found.target}, not {target}; make one for it "
-                         f"from the model: gossamer plan MODEL --target {target}")
+        raise ModelError(
+            f"{model} is a plan for {found.target}, not {target}; make one for it "
+            f"from the model: gossamer plan MODEL --target {target}"
+        )
     return found
 
 
@@ -93,7 +95,8 @@ def _from_file(path: Path) -> ModuleType:
         raise ModelError(f"{path} is not a file")
     sys.path.insert(0, str(path.resolve().parent))  # so that it can import its neighbours
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     return _imported(str(path), lambda: spec.loader.exec_module(module) or module)  # type: ignore

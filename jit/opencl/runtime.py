@@ -275,8 +275,8 @@ class OpenCLPlacement(Placement):
         """(the kernel with its arguments, work items in whole groups)."""
         with self.session.translated(f"cannot prepare {symbol}"):
             kernel = self.session.cl.Kernel(self._program, symbol)
-            arguments: list[Any] = []
             program, refs = lower(launch.kernel).program, dict(launch.buffers)
+            arguments: list[Any] = []
             for buffer in program.buffers:
                 ref = refs[buffer.name]
                 self.check_inside(ref)
