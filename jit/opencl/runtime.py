@@ -275,11 +275,11 @@ class OpenCLPlacement(Placement):
         """(the kernel with its arguments, work items in whole groups)."""
         with self.session.translated(f"cannot prepare {symbol}"):
             kernel = self.session.cl.Kernel(self._program, symbol)
+            program, refs = lower(launch.kernel).program, dict(launch.buffers)
             arguments: list[Any] = []
-            for _, ref in launch.buffers:
+            for ref in (refs[buffer.name] for buffer in program.buffers):
                 self.check_inside(ref)
                 arguments += [self._buffers[ref.segment], np.int32(ref.offset // 4)]
-            program = lower(launch.kernel).program
             arguments += [np.int32(launch.params[p.name]) for p in program.params]
             for position, argument in enumerate(arguments):
                 kernel.set_arg(position, argument)
