@@ -48,9 +48,11 @@ class Backend(ABC):
         Each is closed when the next is asked for. `level` is LLVM's code generation level.
         """
 
+    @abstractmethod
     def reset(self) -> None:
         """Make sure that the next case meets a device in good health."""
 
+    @abstractmethod
     def close(self) -> None:
         """Give the device back."""
 
@@ -124,6 +126,12 @@ class PluggedBackend(Backend):
             yield made
         if hasattr(made, "close"):
             made.close()
+
+    def reset(self) -> None:
+        """Nothing is held between cases."""
+
+    def close(self) -> None:
+        """Nothing is held between cases."""
 
 
 def open_backend(name: str) -> Backend:

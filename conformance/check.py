@@ -12,9 +12,9 @@ which `decisions` compares.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class StepReport:
     faults: tuple[str, ...] = ()
 
     @property
-    def passed(self) -> bool:
+    def ok(self) -> bool:
         """True if nothing was wrong."""
         return not self.faults
 
@@ -88,14 +88,22 @@ class CheckReport:
     end_to_end: tuple[tuple[str, float, float], ...]
 
     @property
-    def passed(self) -> bool:
+    def ok(self) -> bool:
         """True if every step passed."""
-        return all(step.passed for step in self.steps)
+        return all(step.ok for step in self.steps)
 
     @property
     def share(self) -> float:
         """The largest share of a bound that was used."""
         return max((step.share for step in self.steps), default=0.0)
+
+    def json(self) -> dict[str, Any]:
+        """The report as what JSON can hold."""
+        steps = [{**vars(step), "faults": list(step.faults), "ok": step.ok} for step in self.steps]
+        ends = [dict(zip(("output", "error", "relative"), end, strict=True))
+                for end in self.end_to_end]  # fmt: skip
+        whole = {"plan": self.plan, "target": self.target, "ok": self.ok, "share": self.share}
+        return {**whole, "steps": steps, "end_to_end": ends}
 
     def __str__(self) -> str:
         head = ("step", "operation", "max error", "bound", "share", "exact", "verdict")
@@ -113,7 +121,7 @@ def _row(step: StepReport) -> tuple[str, ...]:
     numbers = (f"{step.error:.3g}", f"{step.bound:.3g}", f"{step.share:.1%}")
     equal = f"{step.exact}/{step.elements}"
     name = step.name if step.label == step.name else f"{step.name} ({step.label})"
-    return (name, step.op, *numbers, equal, "ok" if step.passed else "FAILED")
+    return (name, step.op, *numbers, equal, "ok" if step.ok else "FAILED")
 
 
 def arithmetic(plan: Plan, *, flush: bool = False) -> Arithmetic:
@@ -125,7 +133,7 @@ def arithmetic(plan: Plan, *, flush: bool = False) -> Arithmetic:
 def check_plan(
     plan: Plan,
     executable: Executable,
-    inputs: tuple[np.ndarray, ...],
+    inputs: Sequence[np.ndarray],
     machine: Arithmetic | None = None,
 ) -> CheckReport:
     """Run the plan step by step on `executable` and judge every step.
@@ -150,13 +158,13 @@ class _Check:
         self.last = {name: lives[name][1] if name in lives else len(plan.steps)
                      for name in plan.places}  # fmt: skip
 
-    def run(self, inputs: tuple[np.ndarray, ...]) -> CheckReport:
+    def run(self, inputs: Sequence[np.ndarray]) -> CheckReport:
         given = [np.asarray(x, np.float32) for x in inputs]
         for name, x in zip(self.plan.inputs, given, strict=True):
             self.values[name] = x.astype(np.float64)
             self.images[name] = self.plan.places[name].layout.pack(x)
         reports = self.steps(given)
-        ends = self.end_to_end(given) if all(r.passed for r in reports) else ()
+        ends = self.end_to_end(given) if all(r.ok for r in reports) else ()
         return CheckReport(self.plan.name, self.plan.target, tuple(reports), ends)
 
     def steps(self, inputs: list[np.ndarray]) -> list[StepReport]:
@@ -260,7 +268,7 @@ def _distance(value: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
     return error, error / max(float(np.abs(exact[finite]).max()), 1e-300)
 
 
-def decisions(graph: Graph, plan: Plan, inputs: tuple[np.ndarray, ...]) -> list[str]:
+def decisions(graph: Graph, plan: Plan, inputs: Sequence[np.ndarray]) -> list[str]:
     """Where the Plan means something else than the Graph, as sentences; both in float64.
 
     They must agree but for float64's own rounding, so the Graph's batch norms must fold exactly

@@ -1,4 +1,4 @@
-"""Other ways to cut the convolutions of a Plan than the planner's: any legal schedule must be right.
+"""Other ways to cut the convolutions of a Plan than the planner's: every legal one must be right.
 
 The planner's choices are few for a given layer; a fault in how sums rest in memory between two
 blocks of channels, say, would only show on layers too large to draw often.

@@ -79,7 +79,7 @@ def _maybe_activated() -> SearchStrategy[Activation | None]:
 
 @st.composite
 def schemes(draw: DrawFn) -> tuple[str, float]:
-    """(scheme as text, share kept): every scheme, blocks that do not divide, almost nothing kept."""
+    """(scheme as text, share kept), with blocks that do not divide and almost nothing kept."""
     name = draw(st.sampled_from(("dense", "unstructured", "filter", "vanilla", "kgs")))
     if name == "dense":
         return name, 1.0
@@ -175,11 +175,9 @@ def _pooled(draw: DrawFn, spatial: Shape) -> Pool:
         return Pool(op, (("output", output),))
     kernel, stride, dilation, padding = draw(_windows(rank, dilated=False))
     ceil = draw(st.booleans())
-    # Halves keep within torch's rule, and cutting to the input makes the window fit.
-    padding = tuple((min(lo, k // 2), min(hi, k // 2))
-                    for (lo, hi), k in zip(padding, kernel, strict=True))  # fmt: skip
     kernel = tuple(min(k, s) for k, s in zip(kernel, spatial, strict=True))
-    padding = tuple((min(lo, (k - 1)), min(hi, (k - 1)))
+    # torch's rule: at most half the window
+    padding = tuple((min(lo, k // 2), min(hi, k // 2))
                     for (lo, hi), k in zip(padding, kernel, strict=True))  # fmt: skip
     given = [("kernel", kernel), ("stride", stride), ("padding", padding), ("ceil_mode", ceil)]
     if op == "max_pool":
@@ -228,7 +226,7 @@ def _chained(draw: DrawFn, shape: Shape) -> tuple[Layer, Shape]:
         layer = draw(_pooled(tuple(spatial)))
         return layer, (batch, channels, *_pooled_sizes(layer, tuple(spatial)))
     if kind == "element":
-        op = draw(st.sampled_from(("batch_norm", "add", "mul")))
+        op = draw(st.sampled_from(("batch_norm", "add", "sub", "mul")))
         return Element(op, draw(_maybe_activated())), shape
     kernel, stride, _, padding = draw(_windows(len(spatial), dilated=False))
     kernel = tuple(min(k, s) for k, s in zip(kernel, spatial, strict=True))

@@ -244,7 +244,8 @@ def _softmax(x: np.ndarray, machine: Arithmetic) -> np.ndarray:
     order terms are covered by the factor 1.01: every part is below 10^-3 for C < 10^4.
     """
     d = x - x.max(axis=1, keepdims=True)
-    e = np.exp(np.where(np.isnan(d), 0.0, d))
+    d = np.where(np.isnan(d), 0.0, d)
+    e = np.exp(d)
     p = e / e.sum(axis=1, keepdims=True)
     each = np.where(p > 0, np.expm1(U * np.abs(d)), 0.0) + machine.relative("exp")
     relative = each + (p * each).sum(axis=1, keepdims=True) + gamma(x.shape[1] + 1)

@@ -105,6 +105,24 @@ def test_pruned_weights_are_absent_not_zero(twin):
         assert np.isnan(getattr(OPERATORS["linear"], twin)(x, w))
 
 
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("op", ["conv", "linear"])
+def test_twins_agree_on_everything_that_is_not_finite(op, seed):
+    rng = np.random.default_rng(seed)
+    ends = np.array([np.inf, -np.inf, np.nan, 0.0, 1.0, -2.0, 3.0])
+    spatial, kernel = ((4,), (2,)) if op == "conv" else ((), ())
+    x = rng.choice(ends, (2, 4, *spatial), p=[0.05, 0.05, 0.03, 0.27, 0.2, 0.2, 0.2])
+    w = rng.choice(ends, (6, 2 if op == "conv" else 4, *kernel), p=[0.04] * 3 + [0.22] * 4)
+    kept = rng.random(w.shape) < 0.6
+    w = np.where(kept, w, 0.0)
+    window = {"stride": (1,), "padding": ((1, 0),), "dilation": (1,), "groups": 2}
+    attributes = window if op == "conv" else {}
+    with np.errstate(all="ignore"):
+        for mask in (kept, None):
+            meant = OPERATORS[op].evaluate(x, w, **attributes, kept=mask)
+            np.testing.assert_array_equal(OPERATORS[op].fast(x, w, **attributes, kept=mask), meant)
+
+
 @ATTEMPTS
 @given(st.lists(st.integers(1, 3), max_size=3), st.integers(1, 5), st.integers(1, 5), SEEDS)
 def test_linear_is_torch_linear(lead, channels, filters, seed):

@@ -56,16 +56,14 @@ def conv_fast(
     kept: np.ndarray | None = None,
 ) -> np.ndarray:
     """`conv` as one matrix product per kernel position and group."""
-    if _absent_is_not_zero(x, kept):
-        return conv(
-            x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups, kept=kept
-        )
+    kept = np.ones(w.shape, bool) if kept is None else kept
     out = output_sizes(x.shape[2:], w.shape[2:], stride, padding, dilation)
     batch, filters = x.shape[0], w.shape[0]
     y = np.zeros((batch, groups, filters // groups, math.prod(out)))
     for k, window in taps(pad(x, padding, 0.0), out, w.shape[2:], stride, dilation):
-        rows = w[(slice(None), slice(None), *k)].reshape(groups, filters // groups, -1)
-        y += rows @ window.reshape(batch, groups, x.shape[1] // groups, -1)
+        rows, stays = (a[(slice(None), slice(None), *k)].reshape(groups, filters // groups, -1)
+                       for a in (w, kept))  # fmt: skip
+        y += _product(rows, stays, window.reshape(batch, groups, x.shape[1] // groups, -1))
     y = y.reshape(batch, filters, *out)
     return y if b is None else y + _per_channel(b, y.ndim)
 
@@ -88,15 +86,35 @@ def linear_fast(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, kept: np.ndarray | None = None
 ) -> np.ndarray:
     """`linear` as one matrix product."""
-    if _absent_is_not_zero(x, kept):
-        return linear(x, w, b, kept=kept)
-    y = x @ w.T
+    kept = np.ones(w.shape, bool) if kept is None else kept
+    y = np.moveaxis(_product(w, kept, np.moveaxis(x, -1, 0).reshape(x.shape[-1], -1)), 0, -1)
+    y = y.reshape(*x.shape[:-1], w.shape[0])
     return y if b is None else y + b
 
 
-def _absent_is_not_zero(x: np.ndarray, kept: np.ndarray | None) -> bool:
-    """Whether a matrix product with zeros for the pruned weights would let a NaN through."""
-    return kept is not None and not np.isfinite(x).all()
+def _product(w: np.ndarray, kept: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """w @ x without the products of absent weights, which are zeros in w.
+
+    Only what is not finite could tell them from zeros; it is left out of the product, and the
+    terms that it makes are counted apart: infinities of either sign, and NaN.
+    """
+    w_ends, x_ends = ~np.isfinite(w), ~np.isfinite(x)
+    if not (w_ends.any() or x_ends.any()):
+        return w @ x
+    y = np.where(w_ends, 0.0, w) @ np.where(x_ends, 0.0, x)
+    rises = _meets(w == np.inf, x > 0) + _meets(w > 0, x == np.inf)
+    rises += _meets(w == -np.inf, x < 0) + _meets(w < 0, x == -np.inf)
+    falls = _meets(w == np.inf, x < 0) + _meets(w > 0, x == -np.inf)
+    falls += _meets(w == -np.inf, x > 0) + _meets(w < 0, x == np.inf)
+    lost = _meets(kept, np.isnan(x)) + _meets(kept & np.isnan(w), np.ones(x.shape))
+    lost += _meets(kept & (w == 0), np.isinf(x)) + _meets(np.isinf(w), x == 0)
+    y = np.where(rises > 0, np.inf, np.where(falls > 0, -np.inf, y))
+    return np.where((lost > 0) | (rises > 0) & (falls > 0), np.nan, y)
+
+
+def _meets(w: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """How many terms of every element of w @ x have both flags up."""
+    return w.astype(np.float64) @ x.astype(np.float64)
 
 
 def _per_channel(values: np.ndarray, rank: int) -> np.ndarray:
