@@ -1,0 +1,272 @@
+"""Graphs compiled by us beside the same Graphs in other engines: who competes, and on what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any, Self
+
+import numpy as np
+from rich.table import Table
+
+from bench.compare import Comparison, Entry, Unit, Work, compare
+from bench.errors import BenchError
+from bench.peers import PEERS, open_peer
+from jit.artifact import Artifact, build
+from jit.decide import plan as make_plan
+from jit.devices import open_device
+from jit.executable import Executable
+from jit.session import Session
+from refimpl.graph import Graph, evaluate
+from refimpl.plan import Plan
+
+HERE = ("host", "host-isolated")
+"""Devices that are this machine: only on these can a peer be timed beside us."""
+
+_STEP_TURNS, _STEP_RUNS = 5, 3
+
+OURS = "ours "
+"""What the labels of our own contestants begin with."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network to compile, how it is called in tables, and its plan for the device's target."""
+
+    label: str
+    graph: Graph
+    plan: Plan
+    artifact: Artifact
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A comparison, and what our own contestants consist of.
+
+    Attributes:
+        comparison: of whole runs.
+        steps: by label, then by the Plan's step: the costs of the step run by itself, ours
+            taking turns, one cost a turn.
+        notes: what a reader of the numbers must know.
+    """
+
+    comparison: Comparison
+    steps: Mapping[str, Mapping[str, Sequence[float]]]
+    notes: tuple[str, ...]
+
+    def step_costs(self, label: str) -> dict[str, float]:
+        """The median cost of every step of one of ours."""
+        return {name: float(np.median(costs)) for name, costs in self.steps[label].items()}
+
+    def shares(self, label: str) -> str:
+        """Which steps the cost of one of ours is in, the five largest, in words."""
+        costs = self.step_costs(label)
+        largest = sorted(costs.items(), key=lambda item: -item[1])[:5]
+        return ", ".join(f"{name} {cost / sum(costs.values()):.0%}" for name, cost in largest)
+
+    @property
+    def correct(self) -> bool:
+        """Whether all of ours computed what they should."""
+        rows = self.comparison.rows
+        return not any(row.refusal for row in rows if row.label.startswith(OURS))
+
+    def table(self, title: str) -> Table:
+        """For people."""
+        shares = [f"{label}: {self.shares(label)}" for label in self.steps]
+        return self.comparison.table(title, (*shares, *self.notes))
+
+    def json(self) -> dict[str, Any]:
+        """For machines."""
+        steps = {label: self.step_costs(label) for label in self.steps}
+        return {
+            "correct": self.correct,
+            "notes": list(self.notes),
+            "steps": steps,
+            **self.comparison.json(),
+        }
+
+
+class Ours:
+    """A compiled network on a device, as a contestant: plain arrays in, plain arrays out.
+
+    Attributes:
+        steps: the cost of every step run by itself, by name, once for every `time_steps`.
+    """
+
+    def __init__(self, artifact: Artifact, session: Session) -> None:
+        self.executable = Executable(artifact, session)
+        self.steps: dict[str, list[float]] = {}
+        self._inputs: tuple[np.ndarray, ...] = ()
+
+    def output(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run on the inputs."""
+        self._inputs = inputs
+        return self.executable(*inputs)
+
+    def measure(self, calls: int, warmup: int) -> tuple[float, ...]:
+        """Nanoseconds of whole runs, conversions included, copying to the device not."""
+        return tuple(map(float, self.executable.run(runs=calls, warmup=warmup).nanoseconds))
+
+    def time_steps(self) -> None:
+        """Add median nanoseconds to `steps`."""
+        for timed in self.executable.profile(*self._inputs, runs=_STEP_RUNS, warmup=1):
+            median = float(np.median(timed.nanoseconds))
+            self.steps.setdefault(timed.step, []).append(median)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing: whoever made it closes it, once its steps are timed."""
+
+
+class Counted(Ours):
+    """The same on an emulator: costs are guest instructions, known from a single run."""
+
+    def output(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run on the inputs, step by step, counting."""
+        self.executable.feed(*inputs)
+        for step in self.executable.plan.steps:
+            counted = self.executable.count(step.name)
+            assert counted is not None
+            self.steps[step.name] = [float(counted)]
+        return self.executable.results()
+
+    def measure(self, calls: int, warmup: int) -> tuple[float, ...]:  # noqa: ARG002
+        """Instructions of the whole run; they do not vary."""
+        return (sum(counts[0] for counts in self.steps.values()),)
+
+    def time_steps(self) -> None:
+        """Nothing: they were counted."""
+
+
+def target_of(device: str) -> str:
+    """The target that code for a device of that name is made for, where the name says it.
+
+    Raises:
+        BenchError: it does not.
+    """
+    kind, _, rest = device.partition(":")
+    if kind in HERE:
+        return "host"
+    if kind == "qemu" and rest:
+        return rest
+    raise BenchError(f"the device {device!r} does not say its processor; name a target as well")
+
+
+def compiled(graphs: Mapping[str, Graph], target: str) -> list[Variant]:
+    """Every graph planned and built for the target, by the label it has here.
+
+    Raises:
+        PlanError: a graph that cannot be compiled, by the node's name.
+    """
+    plans = {label: make_plan(graph, target) for label, graph in graphs.items()}
+    return [Variant(label, graphs[label], p, build(p)) for label, p in plans.items()]
+
+
+def contest(
+    variants: Sequence[Variant],
+    *,
+    device: str = "host",
+    peers: Sequence[str] | None = None,
+    rounds: int = 15,
+    seed: int = 0,
+) -> Contest:
+    """Our variants beside peers on the first variant's Graph, which is also the baseline.
+
+    Args:
+        variants: compiled for that device.
+        device: as `jit.devices.open_device` takes it.  An emulator counts instructions, since
+            its time means nothing.
+        peers: of `bench.peers.PEERS`; None is all where they can be timed, else none.
+        rounds: that count.
+        seed: of the random inputs.
+
+    Raises:
+        BenchError: peers were asked for on a device where they cannot run, or the emulator
+            cannot count.
+        DeviceError: the device cannot be opened, or was lost.
+    """
+    if peers and device not in HERE:
+        raise BenchError(f"peers run on this machine only, not on {device}; leave them out")
+    if unknown := set(peers or ()) - set(PEERS):
+        raise BenchError(f"no peer is called {min(unknown)!r}; known are {', '.join(PEERS)}")
+    chosen = peers if peers is not None else PEERS if device in HERE else ()
+    with ExitStack() as stack:
+        session = stack.enter_context(closing(open_device(device, counting=True)))
+        unit = _unit(session, device)
+        ours = [(Ours if unit == "ns" else Counted)(v.artifact, session) for v in variants]
+        for mine in ours:
+            stack.callback(mine.executable.close)
+        entries = _entries(variants, ours, chosen, seed)
+        result = compare(entries, baseline=entries[0].label, rounds=rounds, unit=unit)
+        for _ in range(_STEP_TURNS):
+            for mine in ours:
+                mine.time_steps()
+        steps = {OURS + v.label: o.steps for v, o in zip(variants, ours, strict=True)}
+        return Contest(result, steps, (session.info.description, *_notes(device, unit)))
+
+
+def _unit(session: Session, device: str) -> Unit:
+    if not device.startswith("qemu"):
+        return "ns"
+    if session.counting is not None:
+        raise BenchError(f"time on an emulator means nothing, and {session.counting}")
+    return "guest instructions"
+
+
+def _notes(device: str, unit: Unit) -> tuple[str, ...]:
+    notes = []
+    if unit == "guest instructions":
+        notes.append("Costs are guest instructions, not time.")
+    if device not in HERE:
+        notes.append("Peers are timed on this machine only.")
+    return tuple(notes)
+
+
+def _entries(
+    variants: Sequence[Variant], ours: Sequence[Ours], peers: Sequence[str], seed: int
+) -> list[Entry]:
+    rng = np.random.default_rng([seed, 2])
+    first = variants[0].graph
+    inputs = tuple(rng.standard_normal(shape).astype(np.float32) for _, shape in first.inputs)
+    expected = {v.label: evaluate(v.graph, *inputs, fast=True) for v in variants}
+    entries = []
+    for v, mine in zip(variants, ours, strict=True):
+        entries.append(
+            Entry(
+                OURS + v.label,
+                lambda mine=mine: mine,
+                inputs,
+                expected[v.label],
+                work(v.plan),
+                _how(v.plan),
+            )
+        )
+    done = work(variants[0].plan)
+    theirs = Work(done.dense, done.kept, done.dense)
+    for name in peers:
+        entries.append(
+            Entry(
+                name, partial(open_peer, name, first), inputs, expected[variants[0].label], theirs
+            )
+        )
+    return entries
+
+
+def work(plan: Plan) -> Work:
+    """Multiply-accumulates of one run of the Plan."""
+    steps = [step for step in plan.steps if step.op == "conv"]
+    stored = 0
+    for step in steps:
+        shape = plan.places[step.name].shape
+        stored += plan.weights[step.weight].stored * shape[0] * prod(shape[2:])
+    return Work(sum(s.dense_macs for s in steps), sum(s.kept_macs for s in steps), stored)
+
+
+def _how(plan: Plan) -> str:
+    steps = [step for step in plan.steps if step.op == "conv"]
+    return steps[0].choice.reason if len(steps) == 1 else f"{len(plan.steps)} steps"

@@ -1,0 +1,234 @@
+"""The networks of the comparison, as Graphs with random weights, and the papers' prune ratios.
+
+    python -m bench.networks c3d --ratios 3.57x --scheme kgs:32x4
+
+A network is compiled dense and pruned, and measured beside the peers on its dense weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+
+import numpy as np
+from rich.console import Console
+
+from bench.contest import Contest, compiled, contest, target_of
+from bench.errors import BenchError
+from bench.layer import peers_from_text
+from bench.shape import random_mask
+from jit.session import DeviceError
+from jit.target import TargetError
+from refimpl.graph import Constant, Graph, Shape, Sparsity, check
+from refimpl.importers.build import Builder
+from refimpl.plan import PlanError
+from refimpl.schemes import Scheme, SchemeError, Scope, scheme_from_text
+
+Ratios = Mapping[str, float]
+"""The share of weights pruned, by the layer's name."""
+
+C3D_RATIOS: dict[str, Ratios] = {
+    "2.53x": {"conv2": 0.85, "conv3a": 0.80, "conv3b": 0.85},
+    "3.57x": {"conv2": 0.85, "conv3a": 0.80, "conv3b": 0.85, "conv4b": 0.80},
+}
+"""RT3D's released configurations for C3D, by the factor of multiply-accumulates they save."""
+
+DEMO_RATIOS: dict[str, Ratios] = {
+    "3x": {"conv2": 0.70, "conv3a": 0.70, "conv3b": 0.70, "conv4": 0.70},
+}
+"""The demo's network with all its prunable layers alike."""
+
+
+def c3d(seed: int = 0, classes: int = 101) -> Graph:
+    """C3D for clips of 16 frames of 112 x 112: input (1, 3, 16, 112, 112), 38.6 GMAC."""
+    net = _Network((1, 3, 16, 112, 112), seed)
+    net.conv("conv1", 64).pool("pool1", (1, 2, 2))
+    net.conv("conv2", 128).pool("pool2", (2, 2, 2))
+    net.conv("conv3a", 256).conv("conv3b", 256).pool("pool3", (2, 2, 2))
+    net.conv("conv4a", 512).conv("conv4b", 512).pool("pool4", (2, 2, 2))
+    net.conv("conv5a", 512).conv("conv5b", 512).pool("pool5", (2, 2, 2), pad=(0, 1, 1))
+    net.flatten().linear("fc6", 4096, relu=True).linear("fc7", 4096, relu=True)
+    return net.linear("fc8", classes).graph("c3d")
+
+
+def demo(seed: int = 0) -> Graph:
+    """The demo's network (`prune.demo.network`), captured: input (1, 1, 16, 32, 32), 248 MMAC.
+
+    Raises:
+        ImportError: torch is not installed.
+    """
+    import torch
+
+    from prune.demo.network import MotionNet
+    from refimpl.importers.torch import capture
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return capture(MotionNet(), (torch.zeros(1, 1, 16, 32, 32),))
+
+
+NETWORKS: dict[str, tuple[Callable[[int], Graph], dict[str, Ratios]]] = {
+    "c3d": (c3d, C3D_RATIOS),
+    "demo": (demo, DEMO_RATIOS),
+}
+"""By name: how to make the dense Graph from a seed, and the ratios that are known for it."""
+
+
+def pruned(
+    graph: Graph, ratios: Ratios, scheme: Scheme, *, scope: Scope | None = None, seed: int = 0
+) -> Graph:
+    """The Graph with random legal masks on the weights of the layers that `ratios` names.
+
+    Raises:
+        BenchError: a layer has no weight in the Graph.
+        SchemeError: the scheme cannot keep that share.
+    """
+    constants, sparsity = dict(graph.constants), dict(graph.sparsity)
+    for number, (layer, ratio) in enumerate(ratios.items()):
+        name = f"{layer}.weight"
+        if name not in constants:
+            raise BenchError(f"{graph.name} has no layer {layer!r} with a weight")
+        weight = constants[name].array
+        parts = next(n.attrs.get("groups", 1) for n in graph.nodes if name in n.inputs)
+        mask = random_mask(
+            weight.shape, scheme, 1 - ratio, scope=scope, parts=parts, seed=seed + number
+        )
+        constants[name] = Constant(np.where(mask, weight, np.float32(0)))
+        sparsity[name] = Sparsity(scheme, Constant(mask))
+    result = Graph(graph.name, graph.inputs, graph.nodes, graph.outputs, constants, sparsity)
+    check(result)
+    return result
+
+
+def bench_network(
+    name: str,
+    ratios: str,
+    scheme: str | Scheme,
+    *,
+    device: str = "host",
+    target: str | None = None,
+    peers: Sequence[str] | None = None,
+    rounds: int = 9,
+    scope: Scope | None = None,
+    seed: int = 0,
+) -> Contest:
+    """Measure a network of `NETWORKS`, dense and pruned, in one run with the peers.
+
+    Args:
+        name: of the network.
+        ratios: a name among those known for it.
+        scheme: of all pruned layers, in the grammar of `refimpl.schemes`.
+        device, target, peers, rounds, scope, seed: as in `bench.layer.bench_layer`.
+
+    Raises:
+        BenchError, SchemeError, TargetError, PlanError, DeviceError: what cannot be done.
+    """
+    if name not in NETWORKS:
+        raise BenchError(f"no network is called {name!r}; known are {', '.join(NETWORKS)}")
+    make, known = NETWORKS[name]
+    if ratios not in known:
+        raise BenchError(f"{name} has no ratios {ratios!r}; known are {', '.join(known)}")
+    chosen = scheme_from_text(scheme) if isinstance(scheme, str) else scheme
+    dense = make(seed)
+    graphs = {
+        "dense": dense,
+        "pruned": pruned(dense, known[ratios], chosen, scope=scope, seed=seed),
+    }
+    variants = compiled(graphs, target or target_of(device))
+    return contest(variants, device=device, peers=peers, rounds=rounds, seed=seed)
+
+
+class _Network:
+    """A chain of layers under construction; weights keep the size of activations."""
+
+    def __init__(self, shape: Shape, seed: int) -> None:
+        self.builder = Builder([("x", shape)])
+        self.rng = np.random.default_rng(seed)
+        self.value = "x"
+
+    def conv(self, name: str, filters: int) -> _Network:
+        """3 x 3 x 3, stride and padding 1, with bias and ReLU."""
+        weight = self._weight(name, (filters, self._shape()[1], 3, 3, 3))
+        ones, sides = (1, 1, 1), ((1, 1),) * 3
+        self._add(name, "conv", *weight, stride=ones, padding=sides, dilation=ones, groups=1)
+        return self._add(f"{name}.relu", "relu")
+
+    def pool(self, name: str, kernel: Shape, pad: Shape = (0, 0, 0)) -> _Network:
+        """Maximum, stride as the kernel."""
+        sides = tuple((p, p) for p in pad)
+        return self._add(
+            name,
+            "max_pool",
+            kernel=kernel,
+            stride=kernel,
+            padding=sides,
+            dilation=(1, 1, 1),
+            ceil_mode=False,
+        )
+
+    def flatten(self) -> _Network:
+        """All but the batch."""
+        return self._add("flatten", "flatten", start=1, end=len(self._shape()) - 1)
+
+    def linear(self, name: str, outputs: int, relu: bool = False) -> _Network:
+        """With bias, and ReLU where asked."""
+        self._add(name, "linear", *self._weight(name, (outputs, self._shape()[1])))
+        return self._add(f"{name}.relu", "relu") if relu else self
+
+    def graph(self, name: str) -> Graph:
+        """The network."""
+        return self.builder.graph(name, [self.value], {})
+
+    def _add(self, name: str, op: str, *constants: str, **given: object) -> _Network:
+        self.value = self.builder.add(name, op, (self.value, *constants), **given)
+        return self
+
+    def _weight(self, name: str, shape: Shape) -> tuple[str, str]:
+        values = self.rng.standard_normal(shape, np.float32) * np.float32(
+            np.sqrt(2 / prod(shape[1:]))
+        )
+        bias = 0.1 * self.rng.standard_normal(shape[0], np.float32)
+        return (
+            self.builder.constant(f"{name}.weight", values),
+            self.builder.constant(f"{name}.bias", bias),
+        )
+
+    def _shape(self) -> Shape:
+        return self.builder.shapes[self.value]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.networks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=NETWORKS)
+    parser.add_argument("--ratios", required=True, help="such as 3.57x")
+    parser.add_argument("--scheme", required=True, help="such as kgs:8x4")
+    parser.add_argument("--device", default="host")
+    parser.add_argument("--target", help="default: what the device's name says")
+    parser.add_argument("--peers", help="comma-separated names, or none")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--scope", choices=("strip", "layer"), help="of the random masks")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(arguments)
+    options = {k: v for k, v in vars(given).items() if k not in ("json", "peers")}
+    try:
+        result = bench_network(**options, peers=peers_from_text(given.peers))
+    except (BenchError, SchemeError, TargetError, PlanError, DeviceError) as error:
+        parser.exit(2, f"{error}\n")
+    if given.json:
+        print(json.dumps(result.json(), indent=2))
+    else:
+        title = f"{given.name} at {given.ratios}  {given.scheme}  on {given.device}"
+        Console().print(result.table(title))
+    return 0 if result.correct else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
