@@ -45,7 +45,7 @@ class Contestant(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, *error: object) -> object: ...
+    def __exit__(self, *error: object) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -277,12 +277,11 @@ def judge(
     shapes, wanted = ([np.shape(y) for y in ys] for ys in (outputs, expected))
     if shapes != wanted:
         return None, f"wrong: outputs of shapes {shapes} instead of {wanted}"
-    worst = 0.0
+    errors = []
     for y, reference in zip(outputs, expected, strict=True):
         scale = float(np.abs(reference).max()) or 1.0
-        error = float(np.abs(y.astype(np.float64) - reference).max()) / scale
-        # A NaN among the outputs makes the error NaN, and no maximum may lose it.
-        worst = error if not error <= worst else worst
+        errors.append(np.abs(y.astype(np.float64) - reference).max() / scale)
+    worst = float(np.max(errors))  # unlike max(), NaN if any is NaN
     if worst <= TOLERANCE:
         return worst, ""
     return worst, f"wrong: off by {worst:.1e} of the largest output, {TOLERANCE:g} is allowed"

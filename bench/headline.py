@@ -28,6 +28,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from bench.compare import Comparison
 from bench.contest import HERE, target_of
 from bench.errors import BenchError
 from bench.layer import DENSE, PRUNED, LayerReport, bench_layer
@@ -60,9 +61,8 @@ def scheme_for(device: str) -> KGS:
     return KGS(32 if target(target_of(device)).lanes == 16 else 8, 4)
 
 
-def bars(report: LayerReport) -> list[Bar]:
-    """The promises that the report can answer; none for a contestant that was refused."""
-    comparison = report.contest.comparison
+def bars(comparison: Comparison) -> list[Bar]:
+    """The promises that a comparison can answer; none about a contestant that was refused."""
     found = []
     gain = [comparison.speedup(PRUNED, DENSE, q) for q in (10, 50, 90)]
     if None not in gain:
@@ -105,7 +105,7 @@ def _table(report: LayerReport) -> Table:
     table = Table(title="the bar", title_justify="left", box=SIMPLE)
     for name in ("promise", "median", "p10-p90", "bar", ""):
         table.add_column(name, justify="left" if name in ("promise", "") else "right")
-    for bar in bars(report):
+    for bar in bars(report.contest.comparison):
         side = "at least" if bar.limit == LEAST_GAIN else "at most"
         table.add_row(
             bar.promise,
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BenchError, DeviceError) as error:
         parser.exit(2, f"{error}\n")
     if given.json:
-        held = [asdict(bar) for bar in bars(report)]
+        held = [asdict(bar) for bar in bars(report.contest.comparison)]
         print(
             json.dumps(
                 {"bars": held, "kernel_gain": kernel_gain(report), **report.json()}, indent=2

@@ -1,8 +1,8 @@
 """How long compiling takes, phase by phase: `python -m pytest bench/compiler -o addopts=`.
 
 The network is the demo's.  Nothing is asserted; compare two runs with pytest-benchmark's own
-`--benchmark-save` and `--benchmark-compare`.  Every phase starts cold: caches of lowering are
-emptied before each round, in a step that is not timed.
+`--benchmark-save` and `--benchmark-compare`.  Where a phase lowers kernels, the cache of lowering
+is emptied before every round, in a step that is not timed; LLVM is warm after the first.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def ir(name: str) -> str:
 
 
 def test_capture(benchmark: BenchmarkFixture) -> None:
+    """The demo's module through torch.export to a Graph."""
     module, clip = MotionNet(), torch.zeros(1, 1, 16, 32, 32)
     benchmark.pedantic(lambda: capture(module, (clip,)), rounds=ROUNDS, warmup_rounds=1)
 

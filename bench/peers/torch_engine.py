@@ -25,7 +25,7 @@ class TorchEngine:
         ValueError: no input has an axis pair that channels-last means, or an operator is unknown.
     """
 
-    version = torch.__version__
+    version = str(torch.__version__)
 
     def __init__(
         self, graph: Graph, threads: int, *, channels_last: bool = False, compiled: bool = False

@@ -39,7 +39,7 @@ def send(stream: socket.socket, body: Mapping[str, Any], **arrays: np.ndarray) -
     head = json.dumps({"body": body, "arrays": listed}).encode()
     stream.sendall(_LENGTH.pack(len(head)) + head)
     for array in held.values():
-        stream.sendall(array.reshape(-1).view(np.uint8))
+        stream.sendall(array.reshape(-1).view(np.uint8).data)
 
 
 def receive(stream: socket.socket) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
