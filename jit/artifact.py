@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from jit.cache import Code, CodeCache, Signature, code_key
 from jit.launches import Launch, launches
 from jit.linker import Blob, link
 from jit.llvm import emit_ir, emit_object
@@ -39,11 +40,15 @@ done:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A compiled Plan: code and data, nothing that needs a compiler to run."""
+    """A compiled Plan: code and data, nothing that needs a compiler to run.
+
+    `signatures` says, for each kernel's symbol in the blob, what it takes in which order.
+    """
 
     plan: Plan
     target: Target
     blob: Blob
+    signatures: Mapping[str, Signature]
     launches: tuple[Launch, ...]
     constants: bytes
 
@@ -53,7 +58,7 @@ class Artifact:
         return kernel_symbols(self.launches)
 
 
-def kernel_symbols(sequence: tuple[Launch, ...] | list[Launch]) -> dict[str, Kernel]:
+def kernel_symbols(sequence: Sequence[Launch]) -> dict[str, Kernel]:
     """A symbol for every different kernel; equal kernels share code."""
     symbols: dict[Kernel, str] = {}
     taken: dict[str, int] = {}
@@ -67,16 +72,39 @@ def kernel_symbols(sequence: tuple[Launch, ...] | list[Launch]) -> dict[str, Ker
 
 def module_ir(kernels: Mapping[str, Kernel], machine: Target) -> str:
     """The LLVM module of the kernels and the walker `run`."""
-    from dataclasses import replace
-
     programs = [replace(lower(k).program, name=symbol) for symbol, k in kernels.items()]
     return emit_ir(programs, machine) + _RUN
 
 
-def build(plan: Plan, optimisation: int = 2) -> Artifact:
-    """Lower, emit and link a Plan. `optimisation` is LLVM's code generation level, 0 to 3."""
+def emit(kernels: Mapping[str, Kernel], machine: Target, optimisation: int = 2) -> Code:
+    """Lower the kernels and emit their code; `optimisation` as for `build`."""
+    signatures = {}
+    for symbol, kernel in kernels.items():
+        program = lower(kernel).program
+        signatures[symbol] = Signature(tuple(b.name for b in program.buffers),
+                                       tuple(p.name for p in program.params))
+    return Code(emit_object(module_ir(kernels, machine), machine, optimisation), signatures)
+
+
+def build(plan: Plan, optimisation: int = 2, cache: CodeCache | None = None) -> Artifact:
+    """Lower, emit and link a Plan.
+
+    Args:
+        plan: checked by whoever made it.
+        optimisation: LLVM's code generation level, 0 to 3.
+        cache: where code emitted before is found and new code is kept; None emits.
+
+    Raises:
+        PlanError: a step has no kernel. TargetError: the plan's target is unknown.
+    """
     machine = target(plan.target)
     sequence, constants = launches(plan, machine)
-    ir = module_ir(kernel_symbols(sequence), machine)
-    blob = link([emit_object(ir, machine, optimisation)])
-    return Artifact(plan, machine, blob, tuple(sequence), constants)
+    kernels = kernel_symbols(sequence)
+    key = code_key(kernels, machine, optimisation) if cache else ""
+    code = cache.get(key) if cache else None
+    if code is None:
+        code = emit(kernels, machine, optimisation)
+        if cache:
+            cache.put(key, code)
+    blob = link([code.data])
+    return Artifact(plan, machine, blob, code.signatures, tuple(sequence), constants)

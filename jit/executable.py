@@ -85,10 +85,12 @@ class Executable:
         words: list[int] = []
         rows: list[tuple[int, int, int]] = []
         for launch in self.artifact.launches:
-            code = self._base + self.artifact.blob.symbols[names[launch.kernel]]
-            rows.append((code, len(words), len(words) + len(launch.buffers)))
-            words += [self._address(ref) for _, ref in launch.buffers]
-            words += launch.arguments
+            symbol, refs = names[launch.kernel], dict(launch.buffers)
+            takes = self.artifact.signatures[symbol]
+            code = self._base + self.artifact.blob.symbols[symbol]
+            rows.append((code, len(words), len(words) + len(takes.buffers)))
+            words += [self._address(refs[name]) for name in takes.buffers]
+            words += [launch.params[name] for name in takes.params]
         size = 24 * len(rows)
         table = self._alloc(size + 8 * len(words))
         first = table + size

@@ -23,7 +23,7 @@ from jit.kernels.channelwise import (
     SoftmaxKernel,
 )
 from jit.kernels.conv import ConvKernel, naive
-from jit.pipeline import Kernel, lower
+from jit.pipeline import Kernel
 from jit.stages.compact import column_offset
 from jit.target import Target
 from refimpl.plan import ALIGNMENT, Place, Plan, PlanError, Step
@@ -52,11 +52,6 @@ class Launch:
     buffers: tuple[tuple[str, Ref], ...]
     params: Mapping[str, int]
     first_row: int = 0
-
-    @property
-    def arguments(self) -> tuple[int, ...]:
-        """The parameters in the order of the lowered program."""
-        return tuple(self.params[p.name] for p in lower(self.kernel).program.params)
 
 
 class Constants:
@@ -343,9 +338,7 @@ class _Lowering:
 
 
 def _launch(step: Step, kernel: Kernel, refs: Mapping[str, Ref], sizes: Mapping[str, int]) -> Launch:
-    program = lower(kernel).program
-    buffers = tuple((b.name, refs[b.name]) for b in program.buffers)
-    return Launch(step.name, kernel, buffers, dict(sizes))
+    return Launch(step.name, kernel, tuple(refs.items()), dict(sizes))
 
 
 def _spatial(plan: Plan, step: Step) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ import numpy as np
 from refimpl.graph import Attributes, Constant, Shape
 from refimpl.layout import Layout
 from refimpl.ops import OPERATORS
+from refimpl.plan_report import show
 from refimpl.tiles import Tiles, unpack
 
 STEP_OPS = (
@@ -134,6 +135,19 @@ class Plan:
         """Bytes of packed weights, their lists and the other constants."""
         tiles = sum(4 * t.stored + t.index_bytes for t in self.weights.values())
         return tiles + sum(c.array.nbytes for c in self.constants.values())
+
+    @property
+    def liveness_bound(self) -> int:
+        """The most bytes of the arena that one step needs: no arena can be smaller."""
+        needed = [0] * (len(self.steps) + 1)
+        for name, (first, last) in lifetimes(self).items():
+            for step in range(first, last + 1):
+                needed[step] += self.places[name].nbytes
+        return max(needed)
+
+    def __str__(self) -> str:
+        """A small report: per step how it is computed, its size and the reason."""
+        return show(self)
 
 
 def evaluate(plan: Plan, *inputs: np.ndarray, fast: bool = True) -> dict[str, np.ndarray]:

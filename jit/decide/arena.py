@@ -29,15 +29,6 @@ def place_by_liveness(
     return {**places, **done}, size
 
 
-def liveness_bound(places: Mapping[str, Place], lives: Mapping[str, tuple[int, int]]) -> int:
-    """The most bytes that are needed at one step: no arena can be smaller."""
-    steps = {t for span in lives.values() for t in span}
-    return max(
-        (sum(places[n].nbytes for n, (a, b) in lives.items() if a <= t <= b) for t in steps),
-        default=0,
-    )
-
-
 def _lowest_gap(busy: list[tuple[int, int]], size: int) -> int:
     offset = 0
     for begin, end in busy:

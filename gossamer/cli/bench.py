@@ -1,0 +1,101 @@
+"""The verb `bench`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from gossamer.cli.models import plan_of
+from gossamer.cli.output import print_out, show_json, show_line, show_table, working
+from gossamer.errors import ModelError
+from gossamer.front import compile as load_on
+from gossamer.front import random_inputs
+from gossamer.network import Network
+from gossamer.profile import HEADINGS
+
+
+def bench(
+    model: str | None = None,
+    *,
+    layer: str | None = None,
+    scheme: str = "dense",
+    keep: float = 1.0,
+    device: str = "host",
+    target: str | None = None,
+    runs: int = 50,
+    json: bool = False,
+) -> int:
+    """Time a plan per layer, or a made-up layer against its dense self and the peers here.
+
+    On an emulator, instructions are counted instead: its times mean nothing.
+
+    Example: `gossamer bench net.safetensors --device host`
+
+    Example: `gossamer bench --layer conv3d:256x256x3x3x3@8x28x28 --scheme kgs:8x4 --keep 0.28`
+
+    Parameters
+    ----------
+    model
+        A plan file, or a model as for `gossamer plan`.
+    layer
+        In place of MODEL: KIND:FILTERSxCHANNELSxKERNEL@INPUT, with random weights.
+    scheme
+        How the made-up layer is pruned, such as kgs:8x4.
+    keep
+        The share of its weights that stays.
+    device
+        host, host-isolated, qemu:CPU; `gossamer devices` lists them.
+    target
+        What to compile for where there is no plan yet.
+    runs
+        Timed runs.
+    json
+        Print JSON.
+    """
+    if (model is None) == (layer is None):
+        raise ModelError("give either a MODEL or a --layer, such as conv2d:64x64x3x3@56x56")
+    if layer is not None:
+        return _layer(layer, scheme, keep, device, target, runs, json)
+    assert model is not None
+    plan = plan_of(model, target)
+    emulated = device.startswith("qemu")
+    with working(f"running on {device}"), load_on(plan, device, counting=emulated) as network:
+        inputs = random_inputs(plan)
+        if emulated:
+            counts = network.instructions(*inputs)
+        else:
+            profile = network.profile(*inputs, runs=runs)
+    if emulated:
+        _show_counts(network, counts, json)
+    elif json:
+        show_json(asdict(profile))
+    else:
+        show_line(profile.summary)
+        show_table(HEADINGS, profile.table, left=2)
+    return 0
+
+
+def _layer(layer: str, scheme: str, keep: float, device: str, target: str | None, runs: int,
+           json: bool) -> int:
+    from bench.layer import bench_layer
+
+    with working(f"timing {layer} on {device}"):
+        report = bench_layer(layer, scheme, keep, device=device, target=target, rounds=runs)
+    if json:
+        show_json(report.json())
+    else:
+        print_out(report.table())
+    return 0 if report.correct else 1
+
+
+def _show_counts(network: Network, counts: dict[str, int], json: bool) -> None:
+    plan, total = network.plan, sum(counts.values())
+    if json:
+        show_json({"network": plan.name, "device": network.device, "instructions": counts})
+        return
+    show_line(f"{plan.name} on {network.device}: {total} instructions")
+    rows = []
+    for step in plan.steps:
+        count = counts[step.name]
+        each = f"{count / step.kept_macs:.3f}" if step.kept_macs else ""
+        rows.append((step.label, str(count), f"{count / total:.0%}", each, ""))
+    show_table(("layer", "instructions", "share", "per MAC", ""), rows)

@@ -1,0 +1,35 @@
+"""The verb `check`."""
+
+from __future__ import annotations
+
+from gossamer.cli.models import plan_of
+from gossamer.cli.output import show_json, show_line, working
+from gossamer.front import check as check_plan
+
+
+def check(model: str, *, device: str = "host-isolated", seed: int = 0, json: bool = False) -> int:
+    """Run a plan layer by layer on a device and hold each layer to its proven error bound.
+
+    Exits with 1 if any layer is out of its bound.
+
+    Example: `gossamer check net.safetensors --device qemu:cortex-a76`
+
+    Parameters
+    ----------
+    model
+        A plan file, or a model as for `gossamer plan` (planned for the host).
+    device
+        host-isolated (the default), host, qemu:CPU; `gossamer devices` lists them.
+    seed
+        Of the normal inputs that are drawn.
+    json
+        Print JSON.
+    """
+    plan = plan_of(model, None)
+    with working(f"checking {plan.name} on {device}"):
+        report = check_plan(plan, device, seed=seed)
+    if json:
+        show_json(report.json())
+    else:
+        show_line(str(report))
+    return 0 if report.ok else 1

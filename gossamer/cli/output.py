@@ -1,0 +1,51 @@
+"""How verbs print: tables for people, JSON for machines, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_WIDE = 200
+
+
+def show_json(value: Any) -> None:
+    """Print a value for machines; dataclasses must have been made plain before."""
+    json.dump(value, sys.stdout, indent=2, default=str)
+    sys.stdout.write("\n")
+
+
+def show_line(text: str) -> None:
+    """Print a line for people, as it is: names from models are never taken for markup."""
+    print_out(Text(text), soft_wrap=True)
+
+
+def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
+    """Print a table; the first `left` columns and the last are texts, the others numbers."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for i, heading in enumerate(headings):
+        number = left <= i < len(headings) - 1
+        last = i == len(headings) - 1
+        table.add_column(heading, justify="right" if number else "left", no_wrap=not last)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    print_out(table)
+
+
+def print_out(what: Any, *, soft_wrap: bool = False) -> None:
+    """Print anything of rich's on standard output."""
+    # A file or a pipe has no width of its own: there, a table gets what it needs.
+    width = None if sys.stdout.isatty() else _WIDE
+    Console(highlight=False, width=width).print(what, soft_wrap=soft_wrap)
+
+
+def working(text: str) -> AbstractContextManager[Any]:
+    """Show on standard error that something is under way, while it is."""
+    return Console(stderr=True, highlight=False).status(Text(text))

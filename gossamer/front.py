@@ -1,0 +1,147 @@
+"""The public functions: from a torch module to a network that runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import jit.decide
+from gossamer.errors import ModelError
+from gossamer.network import Network
+from jit.artifact import build
+from jit.cache import CodeCache
+from jit.devices import open_device
+from jit.executable import Executable
+from jit.plan_file import load_plan, save_plan
+from jit.session import DeviceError
+from refimpl.graph import Graph
+from refimpl.plan import Plan
+
+if TYPE_CHECKING:
+    from conformance.check import CheckReport
+
+
+def capture(model: Any, example: Sequence[Any] | None = None) -> Graph:
+    """What a model computes at inference, its prune masks included.
+
+    Args:
+        model: a torch.nn.Module with float32 parameters; it is not changed.
+        example: the positional arguments of its forward, float32 tensors; only shapes matter.
+
+    Raises:
+        ModelError: it is no such thing, or torch is not installed.
+        CaptureError: it does something that cannot be captured, by name and place.
+    """
+    if isinstance(model, (str, Path)):
+        raise ModelError(
+            f"{model} cannot be captured: .pt2 and .onnx files are not read yet; build the "
+            "torch.nn.Module in Python and capture that"
+        )
+    if importlib.util.find_spec("torch") is None:
+        raise ModelError("capturing a model needs torch: pip install 'gossamer[torch]'")
+    import torch
+
+    from prune.masking import masks
+    from refimpl.importers.torch import capture as capture_torch
+
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(f"a {type(model).__name__} cannot be captured, a torch.nn.Module can")
+    if example is None:
+        raise ModelError(f"capturing {type(model).__name__} needs example inputs: capture(model, "
+                         "(x,)); only their shapes matter")
+    if not isinstance(example, (tuple, list)):
+        example = (example,)
+    return capture_torch(model, tuple(example), masks=masks(model))
+
+
+def plan(graph: Graph, target: str = "host", threads: int = 1) -> Plan:
+    """Every decision of how `graph` is computed on `target`; `print(plan)` explains them.
+
+    Args:
+        graph: from `capture`.
+        target: what the code is made for: "host", or a CPU's name such as "cortex-a76".
+        threads: tasks that each kernel is divided into.
+
+    Raises:
+        TargetError: an unknown target. PlanError: a layer cannot be compiled yet, by its name.
+    """
+    return jit.decide.plan(graph, target, threads)
+
+
+def compile(plan: Plan, device: str = "host", *, counting: bool = False,
+            cache: bool = True) -> Network:
+    """Make code for the plan and load it on a device.  Close the network, or use `with`.
+
+    Args:
+        plan: for a target that the device can run.
+        device: where it runs: "host", "host-isolated" (a process of its own), "qemu:cortex-a76".
+        counting: ask for instruction counts, where the device can give them.
+        cache: keep compiled kernels in the user's cache folder, and look there first.
+
+    Raises:
+        DeviceError: the device cannot be opened, or lacks what the plan's target has.
+    """
+    artifact = build(plan, cache=_user_cache() if cache else None)
+    session = open_device(device, counting=counting)
+    try:
+        return Network(Executable(artifact, session), session)
+    except BaseException:
+        session.close()
+        raise
+
+
+def _user_cache() -> CodeCache | None:
+    try:
+        return CodeCache.of_user()
+    except DeviceError as error:
+        warnings.warn(f"compiled code is not kept: {error}", stacklevel=3)
+        return None
+
+
+def check(plan: Plan, device: str = "host-isolated", *, inputs: Sequence[np.ndarray] | None = None,
+          seed: int = 0) -> CheckReport:
+    """Run the plan layer by layer and hold each layer to its proven error bound.
+
+    Args:
+        plan: any.
+        device: as for `compile`.
+        inputs: one array for each input of the plan; normal values drawn by `seed` where None.
+        seed: of the values.
+
+    Raises:
+        DeviceError: as for `compile`.
+    """
+    from conformance.check import check_plan
+
+    given = random_inputs(plan, seed) if inputs is None else list(inputs)
+    with compile(plan, device) as network:
+        return check_plan(plan, network.executable, given)
+
+
+def random_inputs(plan: Plan, seed: int = 0) -> list[np.ndarray]:
+    """A float32 array of normal values for each input of the plan."""
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(plan.places[name].shape, np.float32) for name in plan.inputs]
+
+
+def save(plan: Plan, path: str | Path) -> None:
+    """Write the plan to one safetensors file: all of it, or nothing on an error.
+
+    Raises:
+        PlanFileError: the file cannot be written.
+    """
+    save_plan(plan, path)
+
+
+def load(path: str | Path) -> Plan:
+    """The plan in a file; nothing in it is executed, all of it is checked.
+
+    Raises:
+        PlanFileError: it is no plan file, damaged, of another version, or unsound.
+    """
+    return load_plan(path)

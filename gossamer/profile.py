@@ -1,0 +1,95 @@
+"""A profile: how long every layer takes, with its spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jit.executable import Executable
+from refimpl.plan_report import short
+
+UNSTEADY = 0.05
+"""A spread (p90 - p10) / p50 past which a time is marked."""
+
+HEADINGS = ("layer", "how", "p10 us", "p50 us", "p90 us", "share", "GMAC/s", "")
+
+
+@dataclass(frozen=True)
+class ProfileRow:
+    """One step: microseconds at the 10th, 50th and 90th percentile, and kept MACs per run."""
+
+    step: str
+    layer: str
+    how: str
+    p10: float
+    p50: float
+    p90: float
+    kept_macs: int
+
+    @property
+    def unsteady(self) -> bool:
+        """True where the spread is too wide to compare by."""
+        return (self.p90 - self.p10) > UNSTEADY * self.p50
+
+    def cells(self, total: float) -> tuple[str, ...]:
+        """The row as texts, one for each of HEADINGS; `total` is the sum of all p50."""
+        rate = f"{self.kept_macs / self.p50 / 1000:.1f}" if self.kept_macs else ""
+        times = (f"{t:.1f}" for t in (self.p10, self.p50, self.p90))
+        mark = "unsteady" if self.unsteady else ""
+        return (self.layer, self.how, *times, f"{self.p50 / total:.0%}", rate, mark)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Every step in order; then the network as a whole, run in one call."""
+
+    network: str
+    device: str
+    runs: int
+    rows: tuple[ProfileRow, ...]
+    whole: ProfileRow
+
+    @property
+    def summary(self) -> str:
+        """One line about the whole network."""
+        w = self.whole
+        return (
+            f"{self.network} on {self.device}: p50 {w.p50 / 1000:.3f} ms (p10 {w.p10 / 1000:.3f}, "
+            f"p90 {w.p90 / 1000:.3f}) of {self.runs} runs, {short(w.kept_macs) or '0'} MACs"
+        )
+
+    @property
+    def table(self) -> list[tuple[str, ...]]:
+        """A row of texts for every step."""
+        total = sum(row.p50 for row in self.rows)
+        return [row.cells(total) for row in self.rows]
+
+    def __str__(self) -> str:
+        cells = [HEADINGS, *self.table]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join(c.ljust(w) if i < 2 else c.rjust(w)
+                      for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+            for row in cells
+        ]
+        return "\n".join([self.summary, "", *lines])
+
+
+def profile_of(executable: Executable, inputs: Sequence[np.ndarray], runs: int) -> Profile:
+    """Time every step by itself, then the network as a whole."""
+    plan = executable.plan
+    steps = {step.name: step for step in plan.steps}
+    rows = []
+    for time in executable.profile(*inputs, runs=runs):
+        step = steps[time.step]
+        quantiles = (time.percentile(q) for q in (10, 50, 90))
+        how = step.choice.winner or step.op
+        rows.append(ProfileRow(step.name, step.label, how, *quantiles, step.kept_macs))
+    whole = np.percentile(executable.run(runs=runs, warmup=1).nanoseconds, (10, 50, 90)) / 1000
+    kept = sum(step.kept_macs for step in plan.steps)
+    return Profile(
+        plan.name, executable.session.name, runs, tuple(rows),
+        ProfileRow(plan.name, plan.name, "whole", *map(float, whole), kept),
+    )

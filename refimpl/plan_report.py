@@ -1,0 +1,103 @@
+"""The small report of a Plan: what `print(plan)` says, and its rows for tables and JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from refimpl.plan import Plan, Step
+
+HEADINGS = ("layer", "how", "layout", "MACs kept", "of dense", "weights", "cycles", "why")
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One step: what it computes, how and why.
+
+    `dense_macs` counts every weight at every position, `kept_macs` the stored ones; `weight_bytes`
+    are packed values, lists and bias; `cycles` are predicted, 0 where nothing was.
+    """
+
+    step: str
+    layer: str
+    op: str
+    how: str
+    shape: tuple[int, ...]
+    layout: str
+    dense_macs: int
+    kept_macs: int
+    weight_bytes: int
+    cycles: float
+    reason: str
+    covers: tuple[str, ...]
+    candidates: tuple[tuple[str, float], ...]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row as texts, one for each of HEADINGS."""
+        share = f"{self.kept_macs / self.dense_macs:.0%}" if self.dense_macs else ""
+        numbers = (self.kept_macs, share, self.weight_bytes, self.cycles)
+        shown = (n if isinstance(n, str) else short(n) for n in numbers)
+        return (self.layer, self.how, self.layout, *shown, self.reason)
+
+
+def rows(plan: Plan) -> list[ReportRow]:
+    """One row for every step, in order."""
+    return [_row(plan, step) for step in plan.steps]
+
+
+def _row(plan: Plan, step: Step) -> ReportRow:
+    place = plan.places[step.name]
+    return ReportRow(
+        step.name, step.label, step.op, step.choice.winner or step.op, place.shape, str(place.layout),
+        step.dense_macs, step.kept_macs, _weight_bytes(plan, step), step.choice.cycles,
+        step.choice.reason, step.covers, step.choice.candidates,
+    )
+
+
+def _weight_bytes(plan: Plan, step: Step) -> int:
+    tiles = plan.weights.get(step.weight)
+    packed = 4 * tiles.stored + tiles.index_bytes if tiles else 0
+    names = {step.weight, step.bias} & plan.constants.keys()
+    return packed + sum(plan.constants[name].array.nbytes for name in names)
+
+
+def summary(plan: Plan) -> str:
+    """Two lines: what the Plan is for, and its totals."""
+    layers = [s for s in plan.steps if s.dense_macs]
+    sparse = sum(s.kept_macs < s.dense_macs for s in layers)
+    dense, kept = (sum(getattr(s, f"{k}_macs") for s in layers) for k in ("dense", "kept"))
+    fewer = f", {dense / kept:.2f}x fewer than {short(dense)}" if 0 < kept < dense else ""
+    slack = plan.arena_bytes / plan.liveness_bound if plan.liveness_bound else 1.0
+    threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
+    return (
+        f"plan {plan.name} for {plan.target}, {threads}: {len(plan.steps)} steps; "
+        f"{sparse} of {len(layers)} layers with weights are sparse\n"
+        f"{short(kept)} MACs{fewer}; {short(plan.weight_bytes)}B of weights; "
+        f"arena {short(plan.arena_bytes)}B, {slack:.2f}x the liveness bound"
+    )
+
+
+def show(plan: Plan) -> str:
+    """The report as plain text."""
+    table = [HEADINGS, *(row.cells for row in rows(plan))]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    numeric = range(3, 7)
+    lines = [
+        "  ".join(c.rjust(w) if i in numeric else c.ljust(w)
+                  for i, (c, w) in enumerate(zip(cells, widths, strict=True))).rstrip()
+        for cells in table
+    ]
+    return "\n".join([summary(plan), "", *lines])
+
+
+def short(number: float) -> str:
+    """A count in three digits and a letter: 1234567 is "1.23M"; 0 is empty."""
+    if number == 0:
+        return ""
+    for letter in ("", "k", "M", "G"):
+        if number < 999.5:
+            return f"{number:.3g}{letter}"
+        number /= 1000
+    return f"{number:.3g}T"
