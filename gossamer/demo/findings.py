@@ -10,7 +10,7 @@ from importlib.metadata import version
 import numpy as np
 
 from bench.compare import Comparison
-from gossamer.demo.measure import TORCH_LAYOUTS, spread_ms, step_labels
+from gossamer.demo.measure import TORCH_LAYOUTS, spread_ms
 from gossamer.demo.results import (
     DENSE,
     GOSSAMER,
@@ -31,6 +31,8 @@ LEAST_ACCURACY, LEAST_COMPRESSION, MOST_LOSS = 0.95, 3.0, 0.01
 
 _LIBRARIES = ("torch", "llvmlite", "numpy", "scikit-learn")
 _SHOWN_CLIPS = 4
+_STEADY = 1.2
+"""Largest quotient of median and 10th percentile on a machine that does nothing else."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ class Emulated:
     """What was found on the emulated core; as `Host`, and `missing` says what was not, and why.
 
     Attributes:
-        totals: guest instructions of one inference.
-        instructions: the same by layer.
+        instructions: of the guest, for one inference, by layer.
     """
 
     artifacts: Mapping[str, Artifact]
@@ -71,7 +72,6 @@ class Emulated:
     shares: Mapping[str, float] = field(default_factory=dict)
     named: Mapping[str, np.ndarray] = field(default_factory=dict)
     missing: str = ""
-    totals: Mapping[str, int] = field(default_factory=dict)
     instructions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
@@ -92,7 +92,7 @@ class Findings:
             goals=tuple(self._goals()),
             faults=tuple(self._faults()),
             speedup=self._speedup(),
-            missing=tuple(self._missing()),
+            cautions=tuple(self._cautions()),
             scheme=" and ".join(sorted({str(scheme) for scheme, _ in self.job.masks.values()})),
             masks=self.job.masks,
             guesses=tuple(self._guesses()),
@@ -131,7 +131,7 @@ class Findings:
         for peer in TORCH_LAYOUTS:
             spread = spread_ms(self.host.race, f"{peer} {network}")
             if spread is not None:
-                timed[peer] = spread[1]
+                timed[peer] = spread[0]
         return min(timed, key=timed.__getitem__, default=None)
 
     def _host_row(self, network: str) -> Row:
@@ -151,6 +151,7 @@ class Findings:
 
     def _emulated_row(self, network: str) -> Row:
         named, plan = self.emulated.named[network], self.emulated.artifacts[network].plan
+        counted = self.emulated.instructions.get(network)
         return Row(
             network,
             GOSSAMER,
@@ -160,7 +161,7 @@ class Findings:
             len(named),
             _macs(plan),
             plan.weight_bytes,
-            instructions=self.emulated.totals.get(network),
+            instructions=sum(counted.values()) if counted else None,
             bound_share=self.emulated.shares[network],
         )
 
@@ -195,12 +196,12 @@ class Findings:
             dense >= LEAST_ACCURACY,
         )
         yield Goal(
-            f"Pruning leaves at most 1/{LEAST_COMPRESSION:g} of the MACs: "
-            f"1/{macs.compression:.2f}.",
+            f"Pruning leaves at least {LEAST_COMPRESSION:g} times fewer MACs: "
+            f"{macs.compression:.2f} times.",
             macs.compression >= LEAST_COMPRESSION,
         )
         yield Goal(
-            f"It costs at most {100 * MOST_LOSS:g} point of accuracy: "
+            f"Pruning costs at most {100 * MOST_LOSS:g} point of accuracy: "
             f"{100 * (pruned - dense):+.1f} points.",
             dense - pruned <= MOST_LOSS,
         )
@@ -213,20 +214,26 @@ class Findings:
             if row.label.startswith("ours") and row.refusal:
                 yield f"{row.label}: {row.refusal}"
 
-    def _missing(self) -> Iterator[str]:
+    def _cautions(self) -> Iterator[str]:
         if self.emulated.missing:
-            yield self.emulated.missing
+            yield f"Not measured: {self.emulated.missing}."
         for row in self.host.race.rows:
             if not row.label.startswith("ours") and row.refusal:
-                yield row.refusal
+                yield f"Not measured: {row.refusal}."
+        if any(self._interrupted(network) for network in (DENSE, PRUNED)):
+            yield (
+                "This machine was busy while latency was measured, so medians are too long. The "
+                "speed-up is of the 10th percentiles; run the demo again when nothing else runs."
+            )
 
-    def _speedup(self) -> tuple[float, float, float] | None:
-        low, middle, high = (
-            self.host.race.speedup(f"ours {PRUNED}", f"ours {DENSE}", q) for q in (10, 50, 90)
-        )
-        if low is None or middle is None or high is None:
-            return None
-        return low, middle, high
+    def _interrupted(self, network: str) -> bool:
+        """Whether others took so much time from a network's runs that its median is off."""
+        spread = spread_ms(self.host.race, f"ours {network}")
+        return spread is not None and spread[1] > _STEADY * spread[0]
+
+    def _speedup(self) -> float | None:
+        dense, pruned = (spread_ms(self.host.race, f"ours {name}") for name in (DENSE, PRUNED))
+        return dense[0] / pruned[0] if dense and pruned else None
 
     def _guesses(self) -> Iterator[Guess]:
         """Clips that were named rightly, of different motions, and one that was not."""

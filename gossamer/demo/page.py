@@ -71,8 +71,7 @@ def _figures(report: DemoReport) -> list[tuple[str, str]]:
         (f"{points:+.1f}", "points of accuracy"),
     ]
     if report.speedup is not None:
-        low, middle, high = report.speedup
-        figures.insert(0, (f"{middle:.2f}×", f"faster on this machine ({low:.2f}–{high:.2f})"))
+        figures.insert(0, (f"{report.speedup:.2f}×", "faster on this machine"))
     counted = {row.network: row.instructions for row in report.rows if row.instructions}
     if len(counted) == 2:
         fewer = f"{counted[DENSE] / counted[PRUNED]:.2f}×"

@@ -105,8 +105,9 @@ class DemoReport:
         layers: in the order they run.
         goals: what was promised, and whether it holds.
         faults: what the checks found wrong, in words; empty when every layer is right.
-        speedup: pruned over dense on this machine, spread over the rounds; None if not measured.
-        missing: what could not be measured, why, and how to get it.
+        speedup: dense over pruned on this machine, of the 10th percentiles: whatever else runs
+            only ever adds time, and more often to the longer runs; None if not measured.
+        cautions: what could not be measured and how to get it, and what is to be doubted.
         scheme: of the pruned layers, as text.
         masks: weight name -> (scheme, bool mask).
         guesses: a few clips to look at.
@@ -119,8 +120,8 @@ class DemoReport:
     layers: tuple[Layer, ...]
     goals: tuple[Goal, ...]
     faults: tuple[str, ...]
-    speedup: Spread | None
-    missing: tuple[str, ...]
+    speedup: float | None
+    cautions: tuple[str, ...]
     scheme: str
     masks: Mapping[str, tuple[Scheme, np.ndarray]]
     guesses: tuple[Guess, ...]
@@ -144,11 +145,11 @@ class DemoReport:
         """The numbers, as JSON values; masks and clips are left out."""
         return {
             "rows": [{**asdict(row), "accuracy": row.accuracy} for row in self.rows],
-            "speedup": self.speedup and dict(zip(("p10", "p50", "p90"), self.speedup, strict=True)),
+            "speedup": self.speedup,
             "layers": [asdict(layer) for layer in self.layers],
             "goals": [asdict(goal) for goal in self.goals],
             "faults": list(self.faults),
-            "missing": list(self.missing),
+            "cautions": list(self.cautions),
             "scheme": self.scheme,
             "seconds": dict(self.seconds),
             "training_seconds": dict(self.training_seconds),

@@ -1,8 +1,8 @@
 """The demo from start to finish: train, prune, compile, check, measure, on the host and emulated.
 
-    networks -> Graphs -> Plans and Artifacts, for this host and for an aarch64 core
-    host:      every layer against the reference, the whole test set, latency beside torch
-    emulated:  every layer against the reference, a part of the test set, guest instructions
+networks -> Graphs -> Plans and Artifacts, for this host and for an aarch64 core
+host:      every layer against the reference, the whole test set, latency beside torch
+emulated:  every layer against the reference, a part of the test set, guest instructions
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Effort:
     """
 
     recipe: Recipe = field(default_factory=Recipe)
-    emulated_clips: int = 16
+    emulated_clips: int = 12
     rounds: int = 15
 
 
@@ -126,23 +126,22 @@ class _Demo:
         with open_device(device, counting=True) as session:
             if session.counting is not None:
                 return Emulated(artifacts, description, faults, shares, named, session.counting)
-            totals, layers = self._instructions(session, artifacts, frames[:1])
-            return Emulated(artifacts, description, faults, shares, named, "", totals, layers)
+            counts = self._instructions(session, artifacts, frames[:1])
+            return Emulated(artifacts, description, faults, shares, named, "", counts)
 
     def _instructions(
         self, session: Session, artifacts: Mapping[str, Artifact], clip: np.ndarray
-    ) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-        totals, layers = {}, {}
+    ) -> dict[str, dict[str, int]]:
+        """Guest instructions by network and layer."""
+        counts = {}
         with (
-            self.phases.phase("Count guest instructions", 2 * len(artifacts)) as tick,
+            self.phases.phase("Count guest instructions", len(artifacts)) as tick,
             measure.loaded(artifacts, session) as executables,
         ):
             for name, executable in executables.items():
-                totals[name] = measure.instructions(executable, clip)
+                counts[name] = measure.layer_instructions(executable, clip)
                 tick()
-                layers[name] = measure.layer_instructions(executable, clip)
-                tick()
-        return totals, layers
+        return counts
 
     # -- both --------------------------------------------------------------------------------
 

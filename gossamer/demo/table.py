@@ -26,7 +26,7 @@ def terminal_summary(report: DemoReport) -> RenderableType:
     lines: list[RenderableType] = [Text(headline(report), style="bold"), _table(report)]
     lines += [_verdict(goal.words, goal.met) for goal in report.goals]
     lines += [Text(f"  ✗ {fault}", style="red") for fault in report.faults]
-    lines += [Text(f"  – Not measured: {what}", style="yellow") for what in report.missing]
+    lines += [Text(f"  – {caution}", style="yellow") for caution in report.cautions]
     lines.append(Text(_notes(report), style="dim"))
     return Group(*lines)
 
@@ -73,4 +73,6 @@ def _verdict(words: str, met: bool) -> Text:
 def _notes(report: DemoReport) -> str:
     hows = {f"{place(row)}: {row.how}": None for row in report.rows if row.how}
     about = [f"{name}: {value}" for name, value in report.about.items()]
-    return "\n".join(["Latency of one clip, one thread. " + "; ".join(hows) + ".", "; ".join(about)])
+    return "\n".join(
+        ["Latency of one clip, one thread. " + "; ".join(hows) + ".", "; ".join(about)]
+    )

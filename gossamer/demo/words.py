@@ -20,7 +20,7 @@ def headline(report: DemoReport) -> str:
     )
     if report.speedup is None:
         return f"With {fewer}, the pruned network {names}."
-    return f"With {fewer}, the pruned network runs {report.speedup[1]:.1f} times faster and {names}."
+    return f"With {fewer}, the pruned network runs {report.speedup:.1f} times faster and {names}."
 
 
 def network_name(report: DemoReport, network: str) -> str:
