@@ -214,10 +214,11 @@ def naive_relayout(kernel: RelayoutKernel) -> Program:
     store = Store("y", _place(position, kernel.y_block), Load("x", _place(position, kernel.x_block)))
     params = _sizes(axes, 1)
     params += [Param(f"{s}{a}") for s in "XY" for a in ["N", "C", *axes.upper()]]
-    # Channels innermost when either side blocks them: both sides then walk memory in order.
+    # One row of one channel at a time: the plain side is walked in order, and the rows of a
+    # block's other channels are still in cache when their turn comes.
     loops = _outputs(axes)
     if kernel.x_block > 1 or kernel.y_block > 1:
-        loops = [loops[0], *loops[2:], loops[1]]
+        loops = [loops[0], *loops[2:-1], loops[1], *loops[2:][-1:]]
     return Program(kernel.name, tuple(params), tuple(sides), (nest(loops, store),))
 
 
