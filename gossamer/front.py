@@ -50,7 +50,7 @@ def capture(model: Any, example: Sequence[Any] | None = None) -> Graph:
     from refimpl.importers.torch import capture as capture_torch
 
     if not isinstance(model, torch.nn.Module):
-        raise ModelError(f"a {type(model).__name__} cannot be captured, a torch.nn.Module can")
+        raise ModelError(f"{type(model).__name__} cannot be captured, a torch.nn.Module can")
     if example is None:
         raise ModelError(f"capturing {type(model).__name__} needs example inputs: capture(model, "
                          "(x,)); only their shapes matter")

@@ -97,7 +97,8 @@ def _result(plan: Plan, step: Step, shapes: list[Shape]) -> Shape:
     if step.op == "conv":
         _require(step.weight in plan.weights, step.name, "its weight is missing")
         shapes = [*shapes, plan.weights[step.weight].shape]
-        _require(len(shapes) == 2 and min(shapes[1]) >= 1, step.name, f"a convolution of {shapes}")
+        sound = len(shapes) == 2 and len(shapes[1]) >= 2 and min(shapes[1]) >= 1
+        _require(sound, step.name, f"a convolution of {shapes}")
         if len(shapes[0]) == 2:
             operator, attributes = OPERATORS["linear"], {}
         else:

@@ -76,7 +76,7 @@ def _module_of(model: str) -> tuple[Any, Any]:
     except Exception as error:  # the user's code may raise anything
         raise ModelError(f"{model} raised {type(error).__name__}: {error}") from error
     if not isinstance(made, tuple) or len(made) != 2:
-        raise ModelError(f"{model} returned a {type(made).__name__} instead of (module, inputs)")
+        raise ModelError(f"{model} returned {type(made).__name__} instead of (module, inputs)")
     return made
 
 

@@ -1,0 +1,59 @@
+# Every target makes .venv when it is missing.  `make demo` and `make test` are all that is needed.
+
+PYTHON ?= python3
+# The public index's default torch is a GPU build of several gigabytes; this one has CPU builds.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH := torch==2.13.0
+EXTRAS := torch,data,report,opencl,conformance,dev
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PY := $(BIN)/python
+
+.PHONY: help venv qemu test lint demo bench conformance agent clean
+
+help:  ## show the targets
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST)
+
+venv: $(READY)  ## make .venv with everything in it
+
+# torch comes first and alone, so that only torch is looked for in TORCH_INDEX.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gossamer needs Python 3.11 or newer: make PYTHON=python3.11 venv"; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "making .venv failed; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PY) -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(PY) -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@touch $(READY)
+
+# The emulator is the one thing that pip cannot bring.
+qemu:
+	@command -v qemu-aarch64-static qemu-aarch64 >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	    { apt-get update -qq; apt-get install -y -qq qemu-user-static; }; } || \
+	  echo "QEMU is missing: what runs on emulated aarch64 is skipped; apt-get install qemu-user-static"
+
+test: $(READY) qemu lint  ## lint, types, unit tests, a quick conformance run
+	$(PY) -m pytest -n auto
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+demo: $(READY) qemu  ## train, prune, compile and compare a small 3-D network on real data
+	$(BIN)/gossamer demo
+
+bench: $(READY)  ## time a pruned layer against its dense self
+	$(BIN)/gossamer bench --layer conv3d:256x256x3x3x3@4x14x14 --scheme kgs:32x4 --keep 0.28
+
+conformance: $(READY) qemu  ## the exhaustive conformance run
+	$(PY) -m pytest --pyargs conformance --device host-isolated
+
+agent: $(READY)  ## rebuild the agents that run code on devices (needs clang and lld)
+	$(PY) -m jit.arm64.agent.build
+
+clean:  ## remove what can be made again, .venv too
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
