@@ -1,0 +1,51 @@
+"""Other ways to cut the convolutions of a Plan than the planner's: any legal schedule must be right.
+
+The planner's choices are few for a given layer; a fault in how sums rest in memory between two
+blocks of channels, say, would only show on layers too large to draw often.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from jit.decide.schedule import heights
+from jit.target import target
+from refimpl.plan import Plan, Schedule, Step
+from refimpl.tiles import Tiles, pack, unpack
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How every convolution of a Plan is cut.
+
+    vectors: of filters in a strip; narrower: how often the width of these vectors is halved;
+    tile: output positions along height and width; channels: in a block.
+    """
+
+    vectors: int
+    narrower: int
+    tile: tuple[int, int]
+    channels: int
+    filters_first: bool
+
+
+def recut(plan: Plan, cut: Cut) -> Plan:
+    """The plan with every convolution cut as said, as far as its size allows."""
+    steps, weights = [], dict(plan.weights)
+    for step in plan.steps:
+        if step.op == "conv" and step.schedule is not None:
+            step, weights[step.weight] = _recut(plan, step, step.schedule, cut)
+        steps.append(step)
+    return replace(plan, steps=tuple(steps), weights=weights)
+
+
+def _recut(plan: Plan, step: Step, old: Schedule, cut: Cut) -> tuple[Step, Tiles]:
+    weight, stored = unpack(plan.weights[step.weight])
+    lanes = max(1, target(plan.target).lanes >> cut.narrower)
+    # A run reads neighbours in memory, so a block of channels holds whole runs.
+    channels = -(-min(cut.channels, weight.shape[1]) // old.run) * old.run
+    schedule = Schedule(
+        cut.vectors * lanes, lanes, cut.tile, old.run, channels, cut.filters_first
+    )
+    strips = heights(weight.shape[0], schedule.rows, lanes)
+    return replace(step, schedule=schedule), pack(weight, stored, strips, channels)

@@ -1,0 +1,132 @@
+"""Hold a backend to strategies of cases, and keep count of what was seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, Verbosity, given, note, settings, target
+from hypothesis.strategies import SearchStrategy
+
+from conformance.backend import Backend
+from conformance.check import CheckReport, arithmetic, check_plan, decisions
+from conformance.cuts import recut
+from conformance.layers import build
+from conformance.strategies import Case
+from conformance.values import EXACT
+from jit.decide import plan as make_plan
+from refimpl.plan import Plan
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How many cases: `share` of what each family of tests asks for; random or the same again."""
+
+    name: str
+    share: float
+    derandomize: bool
+
+
+PROFILES = {"quick": Profile("quick", 1.0, True), "exhaustive": Profile("exhaustive", 100.0, False)}
+
+
+def profile(text: str) -> Profile:
+    """The profile of that name, or a multiple of the quick one's cases.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text in PROFILES:
+        return PROFILES[text]
+    share = float(text)
+    if not 0 < share < 1e6:
+        raise ValueError(f"{text} is not a positive multiple")
+    return Profile(f"{text} x quick", share, False)
+
+
+@dataclass
+class Tally:
+    """What the suite has seen, for the summary at its end."""
+
+    cases: Counter[str] = field(default_factory=Counter)
+    steps: Counter[str] = field(default_factory=Counter)
+    elements: Counter[str] = field(default_factory=Counter)
+    exact: Counter[str] = field(default_factory=Counter)
+    unjudged: Counter[str] = field(default_factory=Counter)
+    share: dict[str, float] = field(default_factory=dict)
+
+    def add(self, report: CheckReport) -> None:
+        """Count one report's steps by operation."""
+        for step in report.steps:
+            self.steps[step.op] += 1
+            self.elements[step.op] += step.elements
+            self.exact[step.op] += step.exact
+            self.unjudged[step.op] += step.unjudged
+            self.share[step.op] = max(step.share, self.share.get(step.op, 0.0))
+
+    def __str__(self) -> str:
+        head = f"{'operation':18}{'steps':>8}{'elements':>12}{'exact':>8}{'unjudged':>10}{'share':>8}"
+        lines = [f"{sum(self.cases.values())} cases ({_counts(self.cases)})", head]
+        for op, steps in sorted(self.steps.items()):
+            n = max(self.elements[op], 1)
+            lines.append(
+                f"{op:18}{steps:8}{self.elements[op]:12}{self.exact[op] / n:8.0%}"
+                f"{self.unjudged[op] / n:10.1%}{self.share[op]:8.1%}"
+            )
+        return "\n".join(lines)
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in sorted(counter.items()))
+
+
+class Suite:
+    """A backend under test, how many cases it gets, and the tally."""
+
+    def __init__(self, backend: Backend, chosen: Profile):
+        self.backend, self.profile = backend, chosen
+        self.tally = Tally()
+
+    def hold(self, structures: SearchStrategy[Case], target_name: str, examples: int) -> None:
+        """Draw cases and check each; AssertionError, with the smallest case, for a wrong one."""
+
+        @settings(
+            max_examples=max(1, round(examples * self.profile.share)),
+            derandomize=self.profile.derandomize,
+            deadline=None,
+            report_multiple_bugs=False,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+            verbosity=Verbosity.normal,
+        )
+        @given(structures)
+        def holds(case: Case) -> None:
+            share = self.check(case, target_name)
+            target(share, label="share of the bound used")
+
+        holds()
+
+    def check(self, case: Case, target_name: str) -> float:
+        """Check one case under every placement of buffers; the largest share of a bound used."""
+        graph, inputs = build(case.net, case.values)
+        plan = make_plan(graph, target_name)
+        if case.cut is not None:
+            plan = recut(plan, case.cut)
+        if case.values.kind in EXACT:
+            faults = decisions(graph, plan, inputs)
+            assert not faults, "\n".join(faults)
+        self.tally.cases[case.values.kind] += 1
+        return max(self.run(plan, inputs, case.level), default=0.0)
+
+    def run(self, plan: Plan, inputs: tuple, level: int) -> list[float]:
+        """The share of the bound used by every executable of a plan; AssertionError if one fails."""
+        shares = []
+        for executable in self.backend.executables(plan, level):
+            machine = arithmetic(plan, flush=getattr(executable, "flush", False))
+            report = check_plan(plan, executable, inputs, machine)
+            self.tally.add(report)
+            if not report.passed:
+                self.backend.reset()
+                note(str(report))
+                raise AssertionError(str(report))
+            shares.append(report.share)
+        return shares

@@ -1,0 +1,29 @@
+"""Every layer, drawn: right on the device, exactly or within its bound."""
+
+import pytest
+
+from conformance.strategies import (
+    cases,
+    conv_layers,
+    elements,
+    linear_layers,
+    nets,
+    pools,
+)
+from conformance.suite import Suite
+
+FAMILIES = {
+    "convolutions": (conv_layers, 80),
+    "linear layers": (linear_layers, 25),
+    "pools": (pools, 25),
+    "elementwise": (elements, 25),
+    "nets": (nets, 30),
+}
+"""Per family its strategy and how many cases the quick profile draws."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_drawn(suite: Suite, target_name: str, family: str) -> None:
+    """Cases of a family agree with the reference step by step."""
+    structures, examples = FAMILIES[family]
+    suite.hold(cases(structures()), target_name, examples)
