@@ -68,7 +68,7 @@ def _figures(report: DemoReport) -> list[tuple[str, str]]:
     figures = [
         (f"{dense.macs / pruned.macs:.2f}×", "fewer multiply-accumulates"),
         (f"{dense.weight_bytes / pruned.weight_bytes:.2f}×", "fewer bytes of weights"),
-        (f"{points:+.1f}", "points of accuracy"),
+        (f"{points:+.1f}".replace("-", "−"), "points of accuracy"),
     ]
     if report.speedup is not None:
         figures.insert(0, (f"{report.speedup:.2f}×", "faster on this machine"))

@@ -78,7 +78,7 @@ def _path(corners: np.ndarray, width: int, height: int) -> str:
 def clip_picture(frames: np.ndarray) -> str:
     """Some frames of a clip (frames, H, W) in [0, 1], side by side, as a PNG data address."""
     chosen = frames[np.linspace(0, len(frames) - 1, _SHOWN_FRAMES).round().astype(int)]
-    framed = np.pad(chosen, ((0, 0), (0, 0), (0, 1)))
+    framed = np.pad(chosen, ((0, 0), (0, 0), (0, 1)), constant_values=0.5)
     return png_address((np.concatenate(framed, axis=1)[:, :-1] * 255).round().astype(np.uint8))
 
 
