@@ -19,6 +19,7 @@ import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
 
+from bench.errors import BenchError
 from bench.peers import PeerError
 
 Unit = Literal["ns", "guest instructions"]
@@ -202,11 +203,11 @@ def compare(
         unit: of the costs.
 
     Raises:
-        ValueError: no entry is the baseline, two have one label, or `rounds` is below 1.
+        BenchError: no entry is the baseline, two have one label, or `rounds` is below 1.
     """
     labels = [entry.label for entry in entries]
     if len(set(labels)) != len(labels) or baseline not in labels or rounds < 1:
-        raise ValueError(f"cannot compare {labels} with {baseline} in {rounds} rounds")
+        raise BenchError(f"cannot compare {labels} with {baseline!r} in {rounds} rounds")
     with ExitStack() as stack:
         field = [_enter(stack, entry) for entry in entries]
         if unit == "ns":

@@ -49,7 +49,7 @@ class Contest:
     Attributes:
         comparison: of whole runs.
         steps: by label, then by the Plan's step: the costs of the step run by itself, ours
-            taking turns, one cost a turn.
+            taking turns, one cost a turn; those that were refused are not in it.
         notes: what a reader of the numbers must know.
     """
 
@@ -203,10 +203,13 @@ def contest(
             stack.callback(mine.executable.close)
         entries = _entries(variants, ours, chosen, seed)
         result = compare(entries, baseline=entries[0].label, rounds=rounds, unit=unit)
+        right = {row.label for row in result.rows if not row.refusal}
+        labels = [OURS + v.label for v in variants]
+        timed = {name: o for name, o in zip(labels, ours, strict=True) if name in right}
         for _ in range(_STEP_TURNS):
-            for mine in ours:
+            for mine in timed.values():
                 mine.time_steps()
-        steps = {OURS + v.label: o.steps for v, o in zip(variants, ours, strict=True)}
+        steps = {label: mine.steps for label, mine in timed.items()}
         return Contest(result, steps, (session.info.description, *_notes(device, unit)))
 
 

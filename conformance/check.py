@@ -123,7 +123,9 @@ def arithmetic(plan: Plan, *, flush: bool = False) -> Arithmetic:
 
 
 def check_plan(
-    plan: Plan, executable: Executable, inputs: tuple[np.ndarray, ...],
+    plan: Plan,
+    executable: Executable,
+    inputs: tuple[np.ndarray, ...],
     machine: Arithmetic | None = None,
 ) -> CheckReport:
     """Run the plan step by step on `executable` and judge every step.
@@ -254,7 +256,7 @@ def _distance(value: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
     finite = np.isfinite(value) & np.isfinite(exact)
     if not finite.any():
         return 0.0, 0.0
-    error = float(np.abs(value - exact)[finite].max())
+    error = float(np.abs(value[finite] - exact[finite]).max())
     return error, error / max(float(np.abs(exact[finite]).max()), 1e-300)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jit.decide.schedule import heights
+from jit.decide.schedule import heights, last_strip_fits
 from jit.target import target
 from refimpl.plan import Plan, Schedule, Step
 from refimpl.tiles import Tiles, pack, unpack
@@ -44,8 +44,10 @@ def _recut(plan: Plan, step: Step, old: Schedule, cut: Cut) -> tuple[Step, Tiles
     lanes = max(1, target(plan.target).lanes >> cut.narrower)
     # A run reads neighbours in memory, so a block of channels holds whole runs.
     channels = -(-min(cut.channels, weight.shape[1]) // old.run) * old.run
-    schedule = Schedule(
-        cut.vectors * lanes, lanes, cut.tile, old.run, channels, cut.filters_first
-    )
-    strips = heights(weight.shape[0], schedule.rows, lanes)
+    filters, block = weight.shape[0], plan.places[step.name].layout.block
+    vectors = cut.vectors
+    while not last_strip_fits(filters, vectors * lanes, lanes, block):
+        vectors -= 1
+    schedule = Schedule(vectors * lanes, lanes, cut.tile, old.run, channels, cut.filters_first)
+    strips = heights(filters, schedule.rows, lanes)
     return replace(step, schedule=schedule), pack(weight, stored, strips, channels)

@@ -138,7 +138,9 @@ class _Builder:
         return name
 
     def activated(self, value: str, activation: Activation | None) -> str:
-        return value if activation is None else self.node(activation[0], value, **dict(activation[1]))
+        return (
+            value if activation is None else self.node(activation[0], value, **dict(activation[1]))
+        )
 
     def weight(self, shape: Shape, layer: Conv | Linear, parts: int = 1) -> str:
         array = self.values.weight(self.rng, shape)

@@ -169,9 +169,7 @@ def linear_layers(draw: DrawFn) -> Net:
 def _pooled(draw: DrawFn, spatial: Shape) -> Pool:
     """A pooling that fits into an input of these sizes."""
     rank = len(spatial)
-    op = draw(
-        st.sampled_from(("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool"))
-    )
+    op = draw(st.sampled_from(("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")))
     if op.startswith("adaptive"):
         output = tuple(draw(sizes(min(s + 2, 9))) for s in spatial)
         return Pool(op, (("output", output),))

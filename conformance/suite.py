@@ -65,7 +65,9 @@ class Tally:
             self.share[step.op] = max(step.share, self.share.get(step.op, 0.0))
 
     def __str__(self) -> str:
-        head = f"{'operation':18}{'steps':>8}{'elements':>12}{'exact':>8}{'unjudged':>10}{'share':>8}"
+        head = (
+            f"{'operation':18}{'steps':>8}{'elements':>12}{'exact':>8}{'unjudged':>10}{'share':>8}"
+        )
         lines = [f"{sum(self.cases.values())} cases ({_counts(self.cases)})", head]
         for op, steps in sorted(self.steps.items()):
             n = max(self.elements[op], 1)

@@ -15,8 +15,8 @@ from gossamer.errors import ModelError
 from gossamer.network import Network
 from jit.artifact import build
 from jit.cache import CodeCache
-from jit.devices import open_device
-from jit.executable import Executable
+
+from jit.executable import open_executable
 from jit.plan_file import load_plan, save_plan
 from jit.session import DeviceError
 from refimpl.graph import Graph
@@ -87,12 +87,7 @@ def compile(plan: Plan, device: str = "host", *, counting: bool = False,
         DeviceError: the device cannot be opened, or lacks what the plan's target has.
     """
     artifact = build(plan, cache=_user_cache() if cache else None)
-    session = open_device(device, counting=counting)
-    try:
-        return Network(Executable(artifact, session), session)
-    except BaseException:
-        session.close()
-        raise
+    return Network(open_executable(artifact, device, counting=counting))
 
 
 def _user_cache() -> CodeCache | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jit.artifact import Artifact, module_ir
 from jit.llvm import emit_assembly, emit_object
 from jit.pipeline import Kernel
+from jit.target import llvm_target
 
 from gossamer.errors import ModelError
 
@@ -17,19 +18,19 @@ def llvm_text(artifact: Artifact, layer: str | None = None) -> str:
         layer: the label or the name of a step, as a plan's report gives it.
 
     Raises:
-        ModelError: the plan has no such layer.
+        ModelError: the plan has no such layer. TargetError: its target is no CPU.
     """
-    return module_ir(kernels_of(artifact, layer), artifact.target)
+    return module_ir(kernels_of(artifact, layer), llvm_target(artifact.target.name))
 
 
 def assembly_text(artifact: Artifact, layer: str | None = None) -> str:
     """The assembly of a layer's kernels, or of all; as `llvm_text`."""
-    return emit_assembly(llvm_text(artifact, layer), artifact.target)
+    return emit_assembly(llvm_text(artifact, layer), llvm_target(artifact.target.name))
 
 
 def object_bytes(artifact: Artifact) -> bytes:
     """All kernels as one relocatable ELF object with hidden symbols."""
-    return emit_object(llvm_text(artifact), artifact.target)
+    return emit_object(llvm_text(artifact), llvm_target(artifact.target.name))
 
 
 def kernels_of(artifact: Artifact, layer: str | None) -> dict[str, Kernel]:

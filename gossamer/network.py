@@ -10,17 +10,16 @@ from gossamer.listing import assembly_text, llvm_text
 from gossamer.profile import Profile, profile_of
 from jit.executable import Executable
 from jit.pipeline import Kernel
-from jit.session import DeviceError, Session
+from jit.session import DeviceError
 from refimpl.plan import Plan
 
 
 class Network:
     """A network that is ready to run; a context manager that gives its memory back."""
 
-    def __init__(self, executable: Executable, session: Session):
-        """Args: the loaded code, and the session it lies in, which the network now owns."""
+    def __init__(self, executable: Executable):
+        """Args: the loaded code, which the network now owns, with its device."""
         self.executable = executable
-        self.session = session
 
     @property
     def plan(self) -> Plan:
@@ -30,7 +29,7 @@ class Network:
     @property
     def device(self) -> str:
         """The device's name."""
-        return self.session.name
+        return self.executable.session.name
 
     @property
     def kernels(self) -> dict[str, Kernel]:
@@ -63,8 +62,8 @@ class Network:
         Raises:
             DeviceError: the device cannot count; the message says which can.
         """
-        if self.session.counting is not None:
-            raise DeviceError(self.session.counting)
+        if self.executable.session.counting is not None:
+            raise DeviceError(self.executable.session.counting)
         counts = {}
         for step in self.executable.steps(*(_array(x) for x in inputs)):
             counts[step] = self.executable.count(step) or 0
@@ -80,7 +79,7 @@ class Network:
 
     def close(self) -> None:
         """Give back the device and all memory on it; closing twice is harmless."""
-        self.session.close()
+        self.executable.close()
 
     def __enter__(self) -> Self:
         return self

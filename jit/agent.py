@@ -22,7 +22,7 @@ from jit.session import (
     DeviceError,
     DeviceInfo,
     DeviceLost,
-    Session,
+    MachineSession,
     Timeout,
 )
 
@@ -48,7 +48,7 @@ class Condition:
     celsius: float | None
 
 
-class AgentSession(Session):
+class AgentSession(MachineSession):
     """A session in the process that `argv` starts, which must be an agent or lead to one.
 
     Args:

@@ -9,8 +9,10 @@ from jit.cache import Code, CodeCache, Signature, code_key
 from jit.launches import Launch, launches
 from jit.linker import Blob, link
 from jit.llvm import emit_ir, emit_object
+from jit.opencl.emitter import emit_source
 from jit.pipeline import Kernel, lower
-from jit.target import Target, target
+from jit.program import Program
+from jit.target import LlvmTarget, OpenCLTarget, Target, llvm_target, target
 from refimpl.plan import Plan
 
 # Walks a table of (kernel, buffers, params) so that a whole network is one call.
@@ -40,15 +42,10 @@ done:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A compiled Plan: code and data, nothing that needs a compiler to run.
-
-    `signatures` says, for each kernel's symbol in the blob, what it takes in which order.
-    """
+    """A compiled Plan, whatever its code is: the launches in order, and their constants."""
 
     plan: Plan
     target: Target
-    blob: Blob
-    signatures: Mapping[str, Signature]
     launches: tuple[Launch, ...]
     constants: bytes
 
@@ -56,6 +53,24 @@ class Artifact:
     def kernels(self) -> dict[str, Kernel]:
         """The kernels in the code, by symbol."""
         return kernel_symbols(self.launches)
+
+
+@dataclass(frozen=True)
+class NativeArtifact(Artifact):
+    """Machine code and data, nothing that needs a compiler to run.
+
+    `signatures` says, for each kernel's symbol in the blob, what it takes in which order.
+    """
+
+    blob: Blob
+    signatures: Mapping[str, Signature]
+
+
+@dataclass(frozen=True)
+class OpenCLArtifact(Artifact):
+    """OpenCL C, which the device's own compiler turns into code when it is loaded."""
+
+    source: str
 
 
 def kernel_symbols(sequence: Sequence[Launch]) -> dict[str, Kernel]:
@@ -70,41 +85,56 @@ def kernel_symbols(sequence: Sequence[Launch]) -> dict[str, Kernel]:
     return {symbol: kernel for kernel, symbol in symbols.items()}
 
 
-def module_ir(kernels: Mapping[str, Kernel], machine: Target) -> str:
+def module_ir(kernels: Mapping[str, Kernel], machine: LlvmTarget) -> str:
     """The LLVM module of the kernels and the walker `run`."""
-    programs = [replace(lower(k).program, name=symbol) for symbol, k in kernels.items()]
-    return emit_ir(programs, machine) + _RUN
+    return emit_ir(_programs(kernels), machine) + _RUN
 
 
-def emit(kernels: Mapping[str, Kernel], machine: Target, optimisation: int = 2) -> Code:
+def _programs(kernels: Mapping[str, Kernel]) -> list[Program]:
+    return [replace(lower(kernel).program, name=symbol) for symbol, kernel in kernels.items()]
+
+
+def emit(kernels: Mapping[str, Kernel], machine: LlvmTarget, optimisation: int = 2) -> Code:
     """Lower the kernels and emit their code; `optimisation` as for `build`."""
     signatures = {}
-    for symbol, kernel in kernels.items():
-        program = lower(kernel).program
-        signatures[symbol] = Signature(tuple(b.name for b in program.buffers),
-                                       tuple(p.name for p in program.params))
+    for program in _programs(kernels):
+        buffers, params = (tuple(x.name for x in xs) for xs in (program.buffers, program.params))
+        signatures[program.name] = Signature(buffers, params)
     return Code(emit_object(module_ir(kernels, machine), machine, optimisation), signatures)
 
 
-def build(plan: Plan, optimisation: int = 2, cache: CodeCache | None = None) -> Artifact:
-    """Lower, emit and link a Plan.
+def build(
+    plan: Plan, optimisation: int = 2, cache: CodeCache | None = None
+) -> NativeArtifact | OpenCLArtifact:
+    """Lower and emit a Plan, and link it where its target is a CPU.
 
     Args:
-        plan: checked by whoever made it.
-        optimisation: LLVM's code generation level, 0 to 3.
-        cache: where code emitted before is found and new code is kept; None emits.
+        plan: its `target` says what is made.
+        optimisation: LLVM's code generation level, 0 to 3; OpenCL devices have compilers of
+            their own, and caches.
+        cache: where machine code emitted before is found and new code is kept; None emits.
 
     Raises:
         PlanError: a step has no kernel. TargetError: the plan's target is unknown.
     """
     machine = target(plan.target)
     sequence, constants = launches(plan, machine)
+    shared = (plan, machine, tuple(sequence), constants)
     kernels = kernel_symbols(sequence)
-    key = code_key(kernels, machine, optimisation) if cache else ""
-    code = cache.get(key) if cache else None
+    if isinstance(machine, OpenCLTarget):
+        return OpenCLArtifact(*shared, emit_source(_programs(kernels), machine))
+    code = _code(kernels, llvm_target(plan.target), optimisation, cache)
+    return NativeArtifact(*shared, link([code.data]), code.signatures)
+
+
+def _code(
+    kernels: Mapping[str, Kernel], machine: LlvmTarget, optimisation: int, cache: CodeCache | None
+) -> Code:
+    if cache is None:
+        return emit(kernels, machine, optimisation)
+    key = code_key(kernels, machine, optimisation)
+    code = cache.get(key)
     if code is None:
         code = emit(kernels, machine, optimisation)
-        if cache:
-            cache.put(key, code)
-    blob = link([code.data])
-    return Artifact(plan, machine, blob, code.signatures, tuple(sequence), constants)
+        cache.put(key, code)
+    return code

@@ -3,6 +3,7 @@
 - ``host``: in this process; fastest, and a crash in called code ends the process.
 - ``host-isolated``: in a process of its own on this machine.
 - ``qemu[:CPU]``: on an emulated aarch64 core, such as ``qemu:cortex-a76``.
+- ``opencl[:N]``: on an OpenCL device; without a number, the first GPU, or else the first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from jit.agent import AgentSession
 from jit.arm64.agent import agent_path
 from jit.arm64.qemu import open_qemu
 from jit.host import HostSession, host_arch
+from jit.opencl.runtime import open_opencl
 from jit.session import DeviceError, Session
 
 
@@ -20,7 +22,7 @@ def open_device(name: str, *, counting: bool = False) -> Session:
     """Open a session on the device of that name.
 
     Args:
-        name: "host", "host-isolated", "qemu" or "qemu:CPU".
+        name: "host", "host-isolated", "qemu", "qemu:CPU", "opencl" or "opencl:N".
         counting: ask for instruction counts; `Session.counting` says whether they can be had.
             Code runs slower where they are.
 
@@ -63,7 +65,8 @@ _OPENERS: dict[str, Callable[[str | None, bool], Session]] = {
     "host": _open_host,
     "host-isolated": _open_isolated,
     "qemu": open_qemu,
+    "opencl": open_opencl,
 }
 
-DEVICE_NAMES = ("host", "host-isolated", "qemu[:CPU]")
+DEVICE_NAMES = ("host", "host-isolated", "qemu[:CPU]", "opencl[:N]")
 """How the devices that can be opened are written."""

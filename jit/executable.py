@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from jit.artifact import Artifact, kernel_symbols
+from jit.artifact import Artifact, NativeArtifact, OpenCLArtifact, build
+from jit.devices import open_device
 from jit.launches import Launch, Ref
-from jit.session import CallResult, DeviceError, Guard, Session
+from jit.opencl.runtime import OpenCLPlacement, OpenCLSession
+from jit.placement import MachinePlacement, Placement
+from jit.session import CallResult, DeviceError, Guard, MachineSession, Session
+from refimpl.plan import Plan
 
 _POISON = np.float32(np.nan)
 
@@ -35,69 +38,25 @@ class StepTime:
 class Executable:
     """A compiled network on a device; a context manager that frees its memory there."""
 
-    def __init__(self, artifact: Artifact, session: Session, *, guard: Guard = "none"):
+    def __init__(self, artifact: Artifact, session: Session, *, guard: Guard = "none",
+                 owns_session: bool = False):
         """Load code and constants and reserve memory.
 
         Args:
             artifact: for the session's architecture and features.
-            session: stays the caller's; it is not closed here.
+            session: an open device.
             guard: where to put a guard page at every buffer ("none", "start" or "end").
+            owns_session: close the session with the Executable; it stays the caller's otherwise.
 
         Raises:
-            DeviceError: the device cannot run code for this target, by name of what it lacks.
+            DeviceError: the device cannot run code for this target, by name of what it lacks;
+                or it has no guard pages.
         """
-        _check_device(artifact, session)
         self.artifact, self.session = artifact, session
         self.plan = artifact.plan
-        self._owned: list[int] = []
-        self._segments: dict[str, tuple[int, int]] = {}
-        self._base = session.load(artifact.blob)
-        self._owned.append(self._base)
-        self._reserve(guard)
-        self._table = self._tabulate()
+        self._placement = _place(artifact, session, guard)
         self._spans = _spans(artifact.launches)
-
-    # -- memory ------------------------------------------------------------------------------
-
-    def _alloc(self, nbytes: int, guard: Guard = "none") -> int:
-        address = self.session.alloc(max(nbytes, 4), guard=guard)
-        self._owned.append(address)
-        return address
-
-    def _reserve(self, guard: Guard) -> None:
-        sizes = {"constants": len(self.artifact.constants), "arena": self.plan.arena_bytes}
-        for name, place in self.plan.places.items():
-            if place.segment in ("input", "output"):
-                sizes[f"{place.segment}:{name}"] = place.nbytes
-        for segment, size in sizes.items():
-            self._segments[segment] = (self._alloc(size, guard), size)
-        self.session.write(self._segments["constants"][0], self.artifact.constants)
-
-    def _address(self, ref: Ref) -> int:
-        base, size = self._segments[ref.segment]
-        if not 0 <= ref.offset <= size:
-            raise DeviceError(f"offset {ref.offset} is outside segment {ref.segment} ({size} bytes)")
-        return base + ref.offset
-
-    def _tabulate(self) -> int:
-        """The launch table on the device: (kernel, buffers, params) per launch."""
-        names = {kernel: symbol for symbol, kernel in kernel_symbols(self.artifact.launches).items()}
-        words: list[int] = []
-        rows: list[tuple[int, int, int]] = []
-        for launch in self.artifact.launches:
-            symbol, refs = names[launch.kernel], dict(launch.buffers)
-            takes = self.artifact.signatures[symbol]
-            code = self._base + self.artifact.blob.symbols[symbol]
-            rows.append((code, len(words), len(words) + len(takes.buffers)))
-            words += [self._address(refs[name]) for name in takes.buffers]
-            words += [launch.params[name] for name in takes.params]
-        size = 24 * len(rows)
-        table = self._alloc(size + 8 * len(words))
-        first = table + size
-        flat = [x for code, b, p in rows for x in (code, first + 8 * b, first + 8 * p)]
-        data = struct.pack(f"<{len(flat)}Q{len(words)}q", *flat, *words)
-        self.session.write(table, data)
-        return table
+        self._owns_session = owns_session
 
     # -- running -----------------------------------------------------------------------------
 
@@ -119,13 +78,13 @@ class Executable:
                 raise InputError(f"input {name} has shape {tuple(np.shape(array))}, the plan was "
                                  f"made for {shape}")
             data = np.ascontiguousarray(array, dtype=np.float32)
-            self.session.write(self._segments[f"input:{name}"][0], data)
+            self._placement.write(f"input:{name}", data)
 
     def run(self, *, runs: int = 1, warmup: int = 0, count: bool = False,
             timeout_s: float = 600.0) -> CallResult:
         """Run the network on the inputs that lie there."""
-        return self._call(0, len(self.artifact.launches), runs=runs, warmup=warmup, count=count,
-                          timeout_s=timeout_s)
+        return self._placement.call(0, len(self.artifact.launches), runs=runs, warmup=warmup,
+                                    count=count, timeout_s=timeout_s)
 
     def results(self) -> tuple[np.ndarray, ...]:
         """The outputs of the last run, float32."""
@@ -140,7 +99,7 @@ class Executable:
         """The flat memory image of a value, halo and tail lanes included."""
         place = self.plan.places[name]
         segment = place.segment if place.segment == "arena" else f"{place.segment}:{name}"
-        data = self.session.read(self._address(Ref(segment, place.offset)), place.nbytes)
+        data = self._placement.read(Ref(segment, place.offset), place.nbytes)
         return np.frombuffer(data, np.float32)
 
     def steps(self, *inputs: np.ndarray, poison: bool = False) -> Iterator[str]:
@@ -151,11 +110,11 @@ class Executable:
         """
         self.feed(*inputs)
         if poison:
-            for segment, (address, size) in self._segments.items():
+            for segment, size in self._placement.sizes.items():
                 if segment == "arena" or segment.startswith("output:"):
-                    self.session.write(address, np.full(size // 4, _POISON))
+                    self._placement.write(segment, np.full(size // 4, _POISON))
         for step, (begin, end) in self._spans.items():
-            self._call(begin, end - begin)
+            self._placement.call(begin, end)
             yield step
 
     def profile(self, *inputs: np.ndarray, runs: int = 50, warmup: int = 5) -> list[StepTime]:
@@ -165,26 +124,18 @@ class Executable:
         times: dict[str, list[int]] = {step: [] for step in self._spans}
         for _ in range(runs):
             for step, (begin, end) in self._spans.items():
-                times[step] += self._call(begin, end - begin).nanoseconds
+                times[step] += self._placement.call(begin, end).nanoseconds
         return [StepTime(step, tuple(t)) for step, t in times.items()]
 
     def count(self, step: str) -> int | None:
         """Guest instructions of one step on the values that lie there."""
-        begin, end = self._spans[step]
-        return self._call(begin, end - begin, count=True).instructions
-
-    def _call(self, begin: int, launches: int, *, runs: int = 1, warmup: int = 0,
-              count: bool = False, timeout_s: float = 600.0) -> CallResult:
-        walker = self._base + self.artifact.blob.symbols["run"]
-        args: Sequence[int] = (self._table + 24 * begin, launches, 0, 1)
-        return self.session.call(walker, args, runs=runs, warmup=warmup, count=count,
-                                 timeout_s=timeout_s)
+        return self._placement.call(*self._spans[step], count=True).instructions
 
     def close(self) -> None:
         """Free the memory on the device; closing twice is harmless."""
-        owned, self._owned = self._owned, []
-        for address in reversed(owned):
-            self.session.free(address)
+        self._placement.close()
+        if self._owns_session:
+            self.session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -193,15 +144,49 @@ class Executable:
         self.close()
 
 
-def _check_device(artifact: Artifact, session: Session) -> None:
+def open_executable(
+    network: Plan | Artifact, device: str, *, guard: Guard = "none", counting: bool = False
+) -> Executable:
+    """A network ready to run on the device of that name, which is closed with it.
+
+    Args:
+        network: a Plan is built first.
+        device: as `jit.devices.open_device` takes it.
+        guard: as `Executable` takes it.
+        counting: ask for instruction counts, as `open_device` does.
+
+    Raises:
+        DeviceError: the device cannot be opened, or cannot run code for the plan's target.
+    """
+    artifact = build(network) if isinstance(network, Plan) else network
+    session = open_device(device, counting=counting)
+    try:
+        return Executable(artifact, session, guard=guard, owns_session=True)
+    except BaseException:
+        session.close()
+        raise
+
+
+def _place(artifact: Artifact, session: Session, guard: Guard) -> Placement:
     target, info = artifact.target, session.info
-    if target.arch != info.arch:
-        raise DeviceError(f"the plan is for {target.name} ({target.arch}), {session.name} runs "
-                          f"{info.arch}; plan it for a target of that architecture")
-    missing = sorted(set(target.features) - info.features)
+    if isinstance(artifact, NativeArtifact) and isinstance(session, MachineSession):
+        if target.arch == info.arch:
+            _check_features(artifact, session)
+            return MachinePlacement(artifact, session, guard)
+    elif isinstance(artifact, OpenCLArtifact) and isinstance(session, OpenCLSession):
+        _check_features(artifact, session)
+        return OpenCLPlacement(artifact, session, guard)
+    made = f" ({target.arch})" if target.arch != target.name else ""
+    raise DeviceError(f"the plan is for {target.name}{made}, {session.name} runs {info.arch}; plan "
+                      "it for a target of that architecture")
+
+
+def _check_features(artifact: Artifact, session: Session) -> None:
+    missing = sorted(set(artifact.target.features) - session.info.features)
     if missing:
-        raise DeviceError(f"the plan is for {target.name}, {session.name} lacks "
-                          f"{', '.join(missing)}; plan it for a smaller target")
+        raise DeviceError(f"the plan is for {artifact.target.name}, {session.name} lacks "
+                          f"{', '.join(missing)}; plan it for a target without them, or "
+                          "choose another device")
 
 
 def _spans(launches: tuple[Launch, ...]) -> dict[str, tuple[int, int]]:

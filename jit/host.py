@@ -20,7 +20,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from jit.cpu_features import X86_NAMES, aarch64_features
-from jit.session import GUARD_BYTES, CallResult, DeviceError, DeviceInfo, Session
+from jit.session import GUARD_BYTES, CallResult, DeviceError, DeviceInfo, MachineSession
 
 _PROT_NONE, _PROT_READ, _PROT_WRITE, _PROT_EXEC = 0, 1, 2, 4
 _MAP_PRIVATE_ANONYMOUS = 0x02 | 0x20
@@ -30,7 +30,7 @@ _HUGE_BYTES = 1 << 21
 _AT_HWCAP, _AT_HWCAP2 = 16, 26
 
 
-class HostSession(Session):
+class HostSession(MachineSession):
     """Memory, code and calls inside this process (Linux on x86-64 or aarch64).
 
     `timeout_s` of a call is not enforced and a crash is not caught: see the module's text.

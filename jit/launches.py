@@ -155,7 +155,7 @@ class _Lowering:
             x_block=x.layout.block, y_block=y.layout.block,
             stride_w=stride[-1] if stride else 1, activation=step.activation,
             residual=bool(step.residual), filters_first=s.filters_first,
-            fused=self.target.has("fma"),
+            fused=self.target.has("fma"), grid=self.target.grid,
         )
 
     def conv_sizes(
@@ -261,7 +261,7 @@ class _Lowering:
         letters = _AXES[5 - len(place.shape) :]
         sizes |= {f"O{a}": e for a, e in zip(letters, memory[2:-1], strict=True)}
         sizes |= {**box, **_stride_params("Y", place), "YL": self.room(step.name, skip)}
-        kernel = HaloKernel(len(letters), place.layout.block)
+        kernel = HaloKernel(len(letters), place.layout.block, self.target.grid)
         return _launch(step, kernel, {"y": self.at(step.name, skip)}, sizes)
 
     def relayout(self, step: Step) -> Launch:
@@ -277,7 +277,7 @@ class _Lowering:
             sizes |= _logical_strides(letter, place, whole.shape)
         refs = {"x": self.at(step.inputs[0]), "y": self.at(step.name)}
         sizes |= {"XL": self.room(step.inputs[0]), "YL": self.room(step.name)}
-        return _launch(step, RelayoutKernel(rank, *blocks), refs, sizes)
+        return _launch(step, RelayoutKernel(rank, *blocks, grid=self.target.grid), refs, sizes)
 
     def softmax(self, step: Step) -> Launch:
         n, c = self.plan.places[step.name].shape
@@ -314,7 +314,7 @@ class _Lowering:
                 padded[: y.shape[1]] = self.plan.constants[name].array
                 refs[buffer] = self.constants.add(padded)
         kernel = ElementKernel(len(y.shape) - 2, y.layout.block, step.op,  # type: ignore[arg-type]
-                               step.activation, self.target.has("fma"))
+                               step.activation, self.target.has("fma"), self.target.grid)
         return _launch(step, kernel, refs, sizes)
 
     def pool(self, step: Step) -> Launch:
@@ -333,7 +333,8 @@ class _Lowering:
         if attributes.get("count_include_pad"):
             divisor = "padded_window"
         kernel = PoolKernel(len(letters), y.layout.block, "maximum" if maximum else "add",
-                            "kernel" not in attributes, divisor)  # type: ignore[arg-type]
+                            "kernel" not in attributes, divisor,  # type: ignore[arg-type]
+                            self.target.grid)
         return _launch(step, kernel, refs, sizes)
 
 

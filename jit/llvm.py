@@ -36,12 +36,12 @@ from jit.program import (
     Value,
     walk,
 )
-from jit.target import Target, target_machine
+from jit.target import LlvmTarget, target_machine
 
 _ATTRIBUTES = 'nounwind "no-builtins"'
 
 
-def emit_ir(programs: Iterable[Program], target: Target) -> str:
+def emit_ir(programs: Iterable[Program], target: LlvmTarget) -> str:
     """One module with a function for every program. Raises ProgramError for what it cannot do."""
     functions, declared = [], set()
     for program in programs:
@@ -52,14 +52,14 @@ def emit_ir(programs: Iterable[Program], target: Target) -> str:
     return "\n".join([head, *functions, *sorted(declared), ""])
 
 
-def emit_object(ir: str, target: Target, optimisation: int = 2) -> bytes:
+def emit_object(ir: str, target: LlvmTarget, optimisation: int = 2) -> bytes:
     """The object file of an IR module. LLVM verifies the module first."""
     module = binding.parse_assembly(ir)
     module.verify()
     return target_machine(target, optimisation).emit_object(module)
 
 
-def emit_assembly(ir: str, target: Target) -> str:
+def emit_assembly(ir: str, target: LlvmTarget) -> str:
     """The assembly of an IR module, for people."""
     return target_machine(target).emit_assembly(binding.parse_assembly(ir))
 
@@ -70,7 +70,7 @@ Key = tuple[str, Index, tuple[str, ...]]
 
 
 class _Function:
-    def __init__(self, program: Program, target: Target):
+    def __init__(self, program: Program, target: LlvmTarget):
         self.program, self.target = program, target
         self.arch, self.fused = target.arch, target.has("fma")
         self.declared: set[str] = set()

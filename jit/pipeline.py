@@ -35,6 +35,8 @@ from jit.stages.reuse import reuse
 from jit.stages.tile import tile
 from jit.stages.vectorise import vectorise
 
+_POSITIONS = ["od", "oh", "ow"]
+
 Kernel = ConvKernel | PoolKernel | ElementKernel | RelayoutKernel | HaloKernel | SoftmaxKernel
 
 
@@ -84,20 +86,29 @@ def conv_stages(k: ConvKernel) -> list[Stage]:
         Stage("promote", "hold the tile's sums in registers", promote),
         Stage("reuse", "load weights and inputs of a column once", reuse),
         Stage("address", "one offset per access, invariant parts outside", address),
-        Stage("parallel", "divide the strips among tasks", lambda p: parallel(p, "s")),
+        _parallel(["s", "n", "od", "oht", "owt"], k.grid),
     ]
 
 
-def channelwise_stages(block: int, accumulates: bool, outer: str) -> list[Stage]:
-    """For kernels that treat every channel alike."""
-    stages = [Stage("channels", "make the channels of a block a vector",
-                    lambda p: channels(p, block))]
+def _parallel(outer: list[str], grid: bool) -> Stage:
+    """The last stage: the loops of `outer` span a grid, or the first is divided among tasks."""
+    if grid:
+        return Stage("parallel", "make every tile a work item", lambda p: parallel(p, *outer))
+    return Stage("parallel", "divide one loop among tasks", lambda p: parallel(p, outer[0]))
+
+
+def channelwise_stages(
+    block: int, outer: list[str], *, accumulates: bool = False, grid: bool = False
+) -> list[Stage]:
+    """For kernels that treat every channel alike; `outer` are the loops whose stores are apart."""
+    stages: list[Stage] = []
+    if block > 1:
+        stages.append(Stage("channels", "make the channels of a block a vector",
+                            lambda p: channels(p, block)))
     if accumulates:
         stages.append(Stage("promote", "hold the window's value in a register", promote))
     stages.append(Stage("address", "one offset per access, invariant parts outside", address))
-    stages.append(Stage("parallel", "divide the outer loop among tasks",
-                        lambda p: parallel(p, outer)))
-    return stages
+    return [*stages, _parallel(outer, grid)]
 
 
 def stages(kernel: Kernel) -> list[Stage]:
@@ -106,14 +117,15 @@ def stages(kernel: Kernel) -> list[Stage]:
         case ConvKernel():
             return conv_stages(kernel)
         case PoolKernel() | ElementKernel() | HaloKernel():
-            outer = "cb" if kernel.block > 1 else "c"
-            return channelwise_stages(kernel.block, isinstance(kernel, PoolKernel), outer)
+            outer = ["cb" if kernel.block > 1 else "c", "n", *_POSITIONS]
+            return channelwise_stages(kernel.block, outer, grid=kernel.grid,
+                                      accumulates=isinstance(kernel, PoolKernel))
         case RelayoutKernel():
-            blocked = kernel.x_block > 1 or kernel.y_block > 1
-            axes = "dhw"[3 - kernel.rank :]
-            outer = (f"o{axes[0]}" if axes else "c") if blocked else "c"
-            return channelwise_stages(1, False, outer)[1:]
-    return channelwise_stages(1, False, "n")[1:]
+            blocked = kernel.rank > 0 and max(kernel.x_block, kernel.y_block) > 1
+            positions = _POSITIONS[3 - kernel.rank :]
+            outer = [*positions, "c", "n"] if blocked else ["c", "n", *positions]
+            return channelwise_stages(1, outer, grid=kernel.grid)
+    return channelwise_stages(1, ["n"])
 
 
 def definition(kernel: Kernel) -> Program:

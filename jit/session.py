@@ -1,9 +1,10 @@
 """A place where code runs, and everything that may be asked of it.
 
-A `Session` owns memory and placed code on one device: in this process, in a process beside it, in
-an emulator or on a board.  What differs between devices is how a region of memory is had, written,
-read and made executable, and how a call is made; what a user may rely on (guard pages, bounds that
-are checked, crashes that name the code) is decided here, once.
+A `Session` is an open device.  A `MachineSession` is one that runs machine code: it owns memory and
+placed code in this process, in a process beside it, in an emulator or on a board.  What differs
+between those is how a region of memory is had, written, read and made executable, and how a call
+is made; what a user may rely on (guard pages, bounds that are checked, crashes that name the code)
+is decided here, once.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ class DeviceInfo:
     """What a device is.
 
     Attributes:
-        arch: "aarch64" or "x86_64".
-        features: LLVM's names of the CPU features that code may use there.
+        arch: "aarch64", "x86_64" or "opencl": what code for it is written in.
+        features: names, as in `jit.target`, of what code may use there.
         cores: processors this session may run on.
-        page_bytes: size of a memory page.
+        page_bytes: size of a memory page; the alignment of buffers on an OpenCL device.
         description: one line for people.
     """
 
@@ -105,21 +106,66 @@ class _Region:
 
 
 class Session(ABC):
-    """Memory, placed code and calls on one device; a context manager that closes itself.
+    """An open device; a context manager that closes itself.
 
-    Addresses are the device's own.  Every method raises `DeviceLost` once the session is closed.
+    Whatever is asked of it raises `DeviceLost` once it is closed.
     """
 
     def __init__(self, name: str, info: DeviceInfo) -> None:
         self.name = name
         self.info = info
-        self._regions: dict[int, _Region] = {}
         self._closed = False
 
     @property
     def counting(self) -> str | None:
-        """Why `call(count=True)` is not possible here, or None when it is."""
+        """Why instructions cannot be counted here, or None when they can."""
         return f"{self.name} cannot count instructions; a qemu device opened with counting=True can"
+
+    def close(self) -> None:
+        """End the session and give back all it holds; closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DeviceLost(f"{self.name}: the session has ended; open the device again")
+
+    def _check_call(self, runs: int, warmup: int, count: bool, timeout_s: float) -> None:
+        """Raise DeviceError unless a call with these options is possible here."""
+        if not (1 <= runs <= MAX_RUNS and 0 <= warmup <= MAX_RUNS and timeout_s > 0):
+            raise DeviceError(
+                f"{self.name}: runs {runs}, warmup {warmup}, timeout {timeout_s} s; runs are 1 to "
+                f"{MAX_RUNS}, warmups 0 to {MAX_RUNS}, and a timeout is positive"
+            )
+        if count and self.counting is not None:
+            raise DeviceError(self.counting)
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Give back everything; called once."""
+
+
+class MachineSession(Session):
+    """Memory, placed code and calls on one device that runs machine code.
+
+    Addresses are the device's own.
+    """
+
+    def __init__(self, name: str, info: DeviceInfo) -> None:
+        super().__init__(name, info)
+        self._regions: dict[int, _Region] = {}
+
+    def close(self) -> None:
+        """End the session and give back all it holds; closing twice is harmless."""
+        super().close()
+        self._regions.clear()
 
     def load(self, blob: Blob) -> int:
         """Place code in memory that is executable and not writable; return its address.
@@ -230,13 +276,7 @@ class Session(ABC):
             raise DeviceError(f"{self.name}: {address:#x} is in a buffer, not in loaded code")
         if len(args) > MAX_ARGS or not all(-(2**63) <= arg < 2**64 for arg in args):
             raise DeviceError(f"{self.name}: a call takes at most {MAX_ARGS} arguments of 64 bits")
-        if not (1 <= runs <= MAX_RUNS and 0 <= warmup <= MAX_RUNS and timeout_s > 0):
-            raise DeviceError(
-                f"{self.name}: runs {runs}, warmup {warmup}, timeout {timeout_s} s; runs are 1 to "
-                f"{MAX_RUNS}, warmups 0 to {MAX_RUNS}, and a timeout is positive"
-            )
-        if count and self.counting is not None:
-            raise DeviceError(self.counting)
+        self._check_call(runs, warmup, count, timeout_s)
         words = [arg % 2**64 for arg in args]
         return self._call(address, words, runs=runs, warmup=warmup, count=count, limit_s=timeout_s)
 
@@ -246,23 +286,6 @@ class Session(ABC):
             if region.blob is not None and region.holds(pc, 1):
                 return _nearest(region.blob.symbols, pc - region.address)
         return None
-
-    def close(self) -> None:
-        """End the session and give back all it holds; closing twice is harmless."""
-        if not self._closed:
-            self._closed = True
-            self._release()
-            self._regions.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise DeviceLost(f"{self.name}: the session has ended; open the device again")
 
     def _inside(self, address: int, nbytes: int) -> _Region:
         self._check_open()
@@ -306,10 +329,6 @@ class Session(ABC):
         limit_s: float,
     ) -> CallResult:
         """Make a call whose arguments have been checked."""
-
-    @abstractmethod
-    def _release(self) -> None:
-        """Give back everything; called once."""
 
 
 def _nearest(symbols: Mapping[str, int], offset: int) -> str:

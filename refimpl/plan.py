@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 
@@ -250,8 +251,10 @@ def _check_step(plan: Plan, step: Step, known: set[str]) -> None:
     if step.activation is not None:
         _require(step.activation[0] in OPERATORS, step.name, f"no {step.activation[0]!r}")
     if step.residual:
-        same = plan.places[step.residual].shape == plan.places[step.name].shape
-        _require(same, step.name, "the residual has another shape")
+        r, y = plan.places[step.residual], plan.places[step.name]
+        _require(r.shape == y.shape, step.name, "the residual has another shape")
+        same = r.layout.block == y.layout.block
+        _require(same, step.name, "the residual is in blocks of another size")
 
 
 def _check_conv(plan: Plan, step: Step) -> None:
@@ -267,11 +270,24 @@ def _check_conv(plan: Plan, step: Step) -> None:
     _require(plan.places[step.name].shape[1] == w[0], step.name, "filters do not match")
     shape = plan.constants[step.bias].array.shape
     _require(shape == (w[0],), step.name, "bias of another shape")
-    for tile in plan.weights[step.weight]:
-        _require(tile.rows.size % s.lanes == 0, step.name, "a strip is not made of whole vectors")
+    _check_strips(plan, step, s.lanes)
     padding = dict(step.attributes).get("padding", ())
     for (lo, hi), (have_lo, have_hi) in zip(padding, x.layout.halo, strict=True):
         _require(lo <= have_lo and hi <= have_hi, step.name, "the halo is smaller than the padding")
+
+
+def _check_strips(plan: Plan, step: Step, lanes: int) -> None:
+    """A vector of filters lies in one block of channels, however the strips before it end."""
+    block, row = plan.places[step.name].layout.block, 0
+    _require(block % lanes == 0, step.name, f"vectors of {lanes} do not divide blocks of {block}")
+    heights = [strip[0].rows.size for strip in plan.weights[step.weight].strips]
+    for height, group in groupby(heights):
+        _require(height % lanes == 0, step.name, "a strip is not made of whole vectors")
+        rows = height * len(list(group))
+        # Strips of one height are one kernel's work; it counts channels from where they begin.
+        inside = row % block == 0 or row % block + rows <= block
+        _require(inside, step.name, f"strips from filter {row} straddle blocks of {block} channels")
+        row += rows
 
 
 def lifetimes(plan: Plan) -> dict[str, tuple[int, int]]:

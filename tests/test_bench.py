@@ -311,9 +311,9 @@ def test_instructions_are_counted_once() -> None:
 def test_a_driver_refuses_nonsense() -> None:
     entries, _ = field_of(a=Fake(RIGHT, []))
     for bad in ({"baseline": "b"}, {"baseline": "a", "rounds": 0}):
-        with pytest.raises(ValueError, match="cannot compare"):
+        with pytest.raises(BenchError, match="cannot compare"):
             compare(entries, **bad)
-    with pytest.raises(ValueError, match="cannot compare"):
+    with pytest.raises(BenchError, match="cannot compare"):
         compare(entries * 2, baseline="a")
 
 
@@ -572,3 +572,24 @@ def test_bars_are_held_against_the_fastest_peer() -> None:
 
 def test_the_group_suits_the_target() -> None:
     assert headline.scheme_for("qemu:cortex-a76") == KGS(8, 4)
+
+
+def test_a_missing_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.peers import worker
+
+    def absent(*_: object) -> worker.Engine:
+        raise ModuleNotFoundError("No module named 'openvino'", name="openvino")
+
+    monkeypatch.setitem(worker.ENGINES, "openvino", absent)
+    graph = layer_graph(layer_shape("linear:2x3"), Dense(), 1.0)
+    ours, theirs = socket.socketpair()
+    serving = threading.Thread(target=worker.serve, args=(theirs,))
+    serving.start()
+    arrays = {f"constant {name}": c.array for name, c in graph.constants.items()}
+    wire.send(
+        ours, {"do": "load", "engine": "openvino", "threads": 1, "graph": str(graph)}, **arrays
+    )
+    assert "openvino is not installed; pip install" in wire.receive(ours)[0]["error"]
+    ours.close()
+    serving.join(10)
+    assert not serving.is_alive()

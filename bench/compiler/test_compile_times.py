@@ -24,7 +24,8 @@ from jit.launches import launches
 from jit.linker import link
 from jit.llvm import emit_ir, emit_object
 from jit.pipeline import lower
-from jit.target import target
+from jit.session import MachineSession
+from jit.target import llvm_target
 from prune.demo.network import MotionNet
 from refimpl.graph import Graph
 from refimpl.importers.torch import capture
@@ -56,7 +57,7 @@ def built(name: str) -> Artifact:
 
 def ir(name: str) -> str:
     """The network's LLVM module."""
-    machine = target(planned(name).target)
+    machine = llvm_target(planned(name).target)
     return module_ir(kernel_symbols(launches(planned(name), machine)[0]), machine)
 
 
@@ -99,7 +100,7 @@ def test_lower(benchmark: BenchmarkFixture, name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_emit(benchmark: BenchmarkFixture, name: str) -> None:
     """Lowered programs to LLVM's text."""
-    machine = target(planned(name).target)
+    machine = llvm_target(planned(name).target)
     programs = [
         replace(lower(kernel).program, name=symbol)
         for symbol, kernel in built(name).kernels.items()
@@ -110,7 +111,7 @@ def test_emit(benchmark: BenchmarkFixture, name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_code_generation(benchmark: BenchmarkFixture, name: str) -> None:
     """LLVM: text to an object."""
-    text, machine = ir(name), target(planned(name).target)
+    text, machine = ir(name), llvm_target(planned(name).target)
     benchmark.extra_info["kernels"] = len(built(name).kernels)
     benchmark.pedantic(emit_object, (text, machine), rounds=ROUNDS, warmup_rounds=1)
 
@@ -118,7 +119,7 @@ def test_code_generation(benchmark: BenchmarkFixture, name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_link(benchmark: BenchmarkFixture, name: str) -> None:
     """The object to placed code."""
-    objects = [emit_object(ir(name), target(planned(name).target))]
+    objects = [emit_object(ir(name), llvm_target(planned(name).target))]
     benchmark.pedantic(link, (objects,), rounds=ROUNDS)
 
 
@@ -139,6 +140,7 @@ def test_load(benchmark: BenchmarkFixture) -> None:
 def test_agent_round_trip(benchmark: BenchmarkFixture) -> None:
     """One small request to the agent beside us and its answer."""
     with open_device("host-isolated") as session:
+        assert isinstance(session, MachineSession)
         address = session.alloc(64)
         session.write(address, np.zeros(16, np.float32))
         benchmark(session.read, address, 64)

@@ -126,6 +126,9 @@ def serve(stream: socket.socket) -> None:
             return
         try:
             reply, results = worker.answer(body, arrays)
+        except ModuleNotFoundError as error:
+            why = f"{error.name} is not installed; pip install 'gossamer[bench,torch]' brings it"
+            reply, results = {"error": why}, {}
         except Exception as error:  # whatever an engine raises is an answer, told by name
             lines = str(error).strip().splitlines() or [""]
             reply, results = {"error": f"{type(error).__name__}: {lines[0]}"}, {}

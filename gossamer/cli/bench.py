@@ -21,7 +21,7 @@ def bench(
     keep: float = 1.0,
     device: str = "host",
     target: str | None = None,
-    runs: int = 50,
+    runs: int | None = None,
     json: bool = False,
 ) -> int:
     """Time a plan per layer, or a made-up layer against its dense self and the peers here.
@@ -47,14 +47,14 @@ def bench(
     target
         What to compile for where there is no plan yet.
     runs
-        Timed runs.
+        Timed runs: 50 of a plan, 15 rounds of a layer and the peers, where not given.
     json
         Print JSON.
     """
     if (model is None) == (layer is None):
         raise ModelError("give either a MODEL or a --layer, such as conv2d:64x64x3x3@56x56")
     if layer is not None:
-        return _layer(layer, scheme, keep, device, target, runs, json)
+        return _layer(layer, scheme, keep, device, target, runs or 15, json)
     assert model is not None
     plan = plan_of(model, target)
     emulated = device.startswith("qemu")
@@ -63,7 +63,7 @@ def bench(
         if emulated:
             counts = network.instructions(*inputs)
         else:
-            profile = network.profile(*inputs, runs=runs)
+            profile = network.profile(*inputs, runs=runs or 50)
     if emulated:
         _show_counts(network, counts, json)
     elif json:

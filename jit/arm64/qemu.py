@@ -20,7 +20,7 @@ from jit.agent import AgentSession
 from jit.arm64.agent import agent_path
 from jit.linker import Blob
 from jit.private import private_file, private_folder
-from jit.session import DeviceError, Session
+from jit.session import DeviceError, MachineSession
 
 _HOW = "apt-get install qemu-user-static, or qemu-user"
 
@@ -49,7 +49,7 @@ _MORE = {
 _RETURN = Blob("aarch64", (0xD65F03C0).to_bytes(4, "little"), {"ret": 0})
 
 
-def open_qemu(cpu: str | None, counting: bool) -> Session:
+def open_qemu(cpu: str | None, counting: bool) -> MachineSession:
     """A session on an emulated core.
 
     Args:

@@ -93,7 +93,9 @@ class _Planner:
             shape = self.shapes[value]
             readers = [d for d in self.drafts if value in (*d.inputs, d.residual)]
             convs = [d for d in readers if d.op == "conv" and value == d.inputs[0]]
-            only = len(convs) == len(readers) and value not in self.outputs.values()
+            # A convolution may add its own input to its result, and then reads it in blocks too.
+            only = len(convs) == len(readers) and all(d.residual != value for d in readers)
+            only = only and value not in self.outputs.values()
             few = value in inputs and only and len(shape) > 2 and shape[1] < self.machine.lanes
             layouts[value] = Layout(1 if few else self.machine.lanes, _halo(shape, convs))
         return layouts

@@ -44,6 +44,12 @@ def heights(filters: int, schedule_rows: int, lanes: int) -> list[int]:
     return [schedule_rows] * whole + tail
 
 
+def last_strip_fits(filters: int, rows: int, lanes: int, block: int) -> bool:
+    """False where the strip of what is left begins inside a block of channels and leaves it."""
+    begin = filters // rows * rows % block
+    return begin == 0 or begin + ceil(filters % rows / lanes) * lanes <= block
+
+
 def cuts(extent: int, tile: int) -> list[tuple[int, int, int]]:
     """(begin, end, tile) of the parts of an axis: whole tiles, then the rest as one tile."""
     whole = extent // tile * tile
@@ -85,8 +91,10 @@ def _strip_shapes(target: Target, problem: ConvProblem) -> Iterator[tuple[int, i
     while lanes >= 1:
         for vectors in (1, 2, 3, 4, 6, 8):
             # A strip taller than the layer's whole vectors only adds padding rows.
-            if vectors == 1 or lanes * (vectors - 1) < problem.stored.shape[0]:
-                yield lanes * vectors, lanes
+            filters, rows = problem.stored.shape[0], lanes * vectors
+            useful = vectors == 1 or rows - lanes < filters
+            if useful and last_strip_fits(filters, rows, lanes, target.lanes):
+                yield rows, lanes
         lanes //= 2
 
 
@@ -101,8 +109,8 @@ def _strip_columns(keep: np.ndarray, strips: Sequence[int]) -> list[tuple[int, i
 
 
 def _run(problem: ConvProblem, target: Target) -> int:
-    """Columns per index: 4 where a NEON vector of input channels can feed 4 columns, else 1."""
-    if target.arch != "aarch64" or problem.x_block != 4:
+    """Columns per index: 4 where the lanes of one vector of input channels can feed 4, else 1."""
+    if target.arch == "x86_64" or problem.x_block != 4:  # x86 has no multiply by one lane
         return 1
     f, c, *kernel = problem.stored.shape
     if c % 4:
@@ -191,6 +199,8 @@ def _channel_block(problem: ConvProblem, target: Target, rows: int, tile: tuple[
     The channels are divided evenly; at most 128 at a time, so that the input rows that a tile
     shares with its neighbours stay close as well (measured on 256 and 512 channels).
     """
+    if target.grid:  # work items do not wait for each other: each sums over all channels
+        return problem.stored.shape[1]
     _, channels, *kernel = problem.stored.shape
     density = float(problem.stored.mean()) or 1.0
     if problem.output[0] * prod(problem.output[1:]) < 4 * prod(tile):

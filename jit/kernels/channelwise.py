@@ -2,6 +2,7 @@
 
 Letters as in `jit.kernels.conv`.  C counts channel slots here, tail lanes included, so that
 channels are whole vectors; what is computed in a tail lane means nothing and is never used.
+With `grid`, every output vector is a work item of its own, as GPUs want it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class PoolKernel:
     reduce: Literal["maximum", "add"]
     adaptive: bool
     divisor: Literal["none", "window", "padded_window"]
+    grid: bool = False
 
     @property
     def name(self) -> str:
@@ -62,6 +64,7 @@ class ElementKernel:
     op: Literal["activation", "add", "sub", "mul", "affine"]
     activation: Activation | None
     fused: bool
+    grid: bool = False
 
     @property
     def name(self) -> str:
@@ -82,6 +85,7 @@ class RelayoutKernel:
     rank: int
     x_block: int
     y_block: int
+    grid: bool = False
 
     @property
     def name(self) -> str:
@@ -95,6 +99,7 @@ class HaloKernel:
 
     rank: int
     block: int
+    grid: bool = False
 
     @property
     def name(self) -> str:

@@ -29,7 +29,9 @@ class ConvKernel:
     tile: output positions computed at once, along height and width; run: columns per index;
     x_block, y_block: channels per block of the layouts; stride_w: the convolution's stride along
     width; filters_first: vectorised filters are the outer loop of the tile (weights stay in a
-    register while positions pass) rather than the inner one; fused: multiply-adds round once.
+    register while positions pass) rather than the inner one; fused: multiply-adds round once;
+    grid: every tile is a work item of its own, as GPUs want it, and passes over all its columns;
+    otherwise one thread walks the tiles of a strip once for each block of channels.
     """
 
     rank: int
@@ -44,6 +46,7 @@ class ConvKernel:
     residual: bool
     filters_first: bool
     fused: bool
+    grid: bool = False
 
     @property
     def name(self) -> str:

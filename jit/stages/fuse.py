@@ -1,6 +1,8 @@
 """Fusion of bias and epilogue: they join the tile, before its first block and after its last.
 
-Bias, residual and activation no longer pass over memory on their own.
+Bias, residual and activation no longer pass over memory on their own.  Where blocks of channels
+pass around the tiles, the first and the last block are told apart by a condition; where they pass
+inside the tile, bias comes before them and the epilogue after.
 """
 
 from __future__ import annotations
@@ -13,15 +15,20 @@ from jit.rewrite import perfect_nest, rebuild
 
 
 def fuse(program: Program) -> Program:
-    """The program as one nest: init under b == 0, the sum, the epilogue under b == NB - 1."""
+    """The program as one nest: the tile's init, its sum, its epilogue."""
     init, main, *rest = program.body
-    loops, _ = perfect_nest(main)
-    depth = [loop.var for loop in loops].index("j")
-    shared = [loop.var for loop in loops[:depth] if loop.var != "b"]
-    body: list[Statement] = [If(index("b"), index(0), (_inside(init, shared),))]
-    body.append(rebuild(loops[depth:], perfect_nest(main)[1]))
-    for epilogue in rest:
-        body.append(If(index("b"), index("NB") - 1, (_inside(epilogue, shared),)))
+    loops, innermost = perfect_nest(main)
+    names = [loop.var for loop in loops]
+    inside = names.index("b") + 1 == names.index("j")
+    depth = names.index("b" if inside else "j")
+    shared = [var for var in names[:depth] if var != "b"]
+    start, *ends = (_inside(nest, shared) for nest in (init, *rest))
+    total = rebuild(loops[depth:], innermost)
+    body: list[Statement] = [start, total, *ends]
+    if not inside:
+        last = index("NB") - 1
+        body = [If(index("b"), index(0), (start,)), total,
+                *(If(index("b"), last, (end,)) for end in ends)]
     return replace(program, body=(rebuild(loops[:depth], tuple(body)),))
 
 

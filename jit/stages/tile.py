@@ -3,6 +3,9 @@
 Strips of filters outermost, then blocks of channels, so that a block's weights stay in cache
 while all positions pass; then tiles of output positions; then the kept columns of the block; and
 innermost the tile itself: `rows` filters by th x tw positions.
+
+On a grid of work items every tile passes over all blocks of channels by itself: blocks come
+inside the tiles, not around them.
 """
 
 from __future__ import annotations
@@ -27,5 +30,7 @@ def _tile(nest: Statement, kernel: ConvKernel) -> Statement:
         nest = split(nest, "oh", th, "oht", "th")
     present = {loop.var for loop in perfect_nest(nest)[0]}
     inner = ["th", "tw", "r"]
-    order = ["s", "b", "n", "od", "oht", "owt", "j", "l", *inner]
+    tiles = ["n", "od", "oht", "owt"]
+    outer = ["s", *tiles, "b"] if kernel.grid else ["s", "b", *tiles]
+    order = [*outer, "j", "l", *inner]
     return reorder(nest, [var for var in order if var in present])

@@ -1,0 +1,147 @@
+"""The verb `explain`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from bench.errors import BenchError
+from gossamer.explain import (
+    AssemblyError,
+    ExplainError,
+    Explanation,
+    Verdict,
+    as_data,
+    dump,
+    first_wrong,
+    plans_for,
+    saved_plan,
+    terminal,
+    verdicts,
+    write_page,
+)
+from gossamer.explain import explain as explain_layer
+from jit.linker import LinkError
+from jit.plan_file import PlanFileError
+from jit.target import TargetError
+from refimpl.plan import PlanError
+from refimpl.schemes import SchemeError
+
+_ERRORS = (
+    AssemblyError,
+    BenchError,
+    ExplainError,
+    LinkError,
+    OSError,
+    PlanError,
+    PlanFileError,
+    SchemeError,
+    TargetError,
+)
+
+
+def explain(
+    plan: Path | None = None,
+    *,
+    layer: str = "",
+    scheme: str = "dense",
+    keep: float = 1.0,
+    target: Annotated[list[str] | None, Parameter(negative="")] = None,
+    stage: str = "",
+    changed: bool = False,
+    diff: tuple[str, str] | None = None,
+    all: bool = False,
+    bisect: bool = False,
+    dump_dir: Path | None = None,
+    html: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Follow one layer from tensor to machine code.
+
+    Shows what the planner decided and why, every stage of lowering with what it changed and
+    whether it still computes the same on a shrunk layer, and the assembly with its inner loop.
+
+    Example: gossamer explain --layer conv2d:64x64x3x3@56x56 --scheme kgs:8x4 --keep 0.3
+    --target cortex-a76 --html layer.html
+
+    Parameters
+    ----------
+    plan
+        A saved plan. Without one, --layer describes a layer that is made up.
+    layer
+        The layer's name in the plan (default: the pruned one with the most work), or a made-up
+        layer: KIND:FILTERSxCHANNELSxKERNEL@INPUT, such as conv3d:256x256x3x3x3@8x28x28.
+    scheme
+        How a made-up layer is pruned, such as kgs:32x4.
+    keep
+        The share of a made-up layer's weights that stays.
+    target
+        What to compile a made-up layer for (default: this machine); may be given several times.
+    stage
+        Print one stage in full; llvm and assembly are stages too.
+    changed
+        Print what every stage changed.
+    diff
+        Print what changed between two stages.
+    all
+        Print every stage in full.
+    bisect
+        Run every stage and the machine code on a shrunk layer; name the first that is wrong.
+    dump_dir
+        Write every form to this folder, in numbered files.
+    html
+        Write one page with loops, LLVM IR and assembly side by side, linked.
+    json
+        Print the numbers as JSON.
+    """
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    try:
+        if plan:
+            found = [explain_layer(saved_plan(plan, target or []), layer)]
+        else:
+            found = [explain_layer(p) for p in plans_for(layer, scheme, keep, target or [])]
+        if stage:
+            terminal.show_stage(console, found, stage)
+        if changed:
+            terminal.show_changed(console, found)
+        if diff:
+            terminal.show_difference(console, found, *diff)
+        if all:
+            terminal.show_all(console, found)
+        if (stage or changed or diff or all) and not (bisect or dump_dir or html or json):
+            return 0
+        with errors.status("running every stage on a shrunk layer"):
+            shown = {e.target.name: list(verdicts(e.small, "y", compiled=True)) for e in found}
+        if dump_dir:
+            dump(found, shown, dump_dir)
+        if html:
+            write_page(found, shown, html)
+    except _ERRORS as error:
+        errors.print(
+            f"error: {terminal.printable(str(error))}", style="red", markup=False, soft_wrap=True
+        )
+        return 1
+    if json:
+        jsonlib.dump(as_data(found, shown), sys.stdout, indent=1)
+    elif bisect:
+        terminal.show_verdicts(console, found, shown)
+    elif not (stage or changed or diff or all):
+        terminal.show_summary(console, found, shown)
+    return _report_wrong(errors, found, shown)
+
+
+def _report_wrong(
+    errors: Console, found: list[Explanation], shown: dict[str, list[Verdict]]
+) -> int:
+    """Name the first wrong stage of every target; 1 if there is one, else 0."""
+    wrong = {e.target.name: first_wrong(shown[e.target.name]) for e in found}
+    for name, verdict in wrong.items():
+        if verdict:
+            text = f"{name}: the first wrong stage is {verdict.stage}: it {verdict}"
+            errors.print(text, style="red", markup=False, soft_wrap=True)
+    return 1 if any(wrong.values()) else 0

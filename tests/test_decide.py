@@ -1,0 +1,65 @@
+"""Decisions that once were wrong, in their smallest cases."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jit.decide import plan
+from jit.decide.schedule import ConvProblem, _strip_shapes, heights, last_strip_fits
+from jit.target import target
+from refimpl.graph import Constant, Graph, Node, attributes
+from refimpl.plan import PlanError, check
+from refimpl.tiles import pack
+
+ONES = attributes(stride=(1,), padding=((0, 0),), dilation=(1,), groups=1)
+
+
+def conv_plan(filters, channels, residual=False):
+    weight = np.ones((filters, channels, 1), np.float32)
+    nodes = [Node(("y",), "conv", ("x", "w"), ONES)]
+    if residual:
+        nodes.append(Node(("z",), "add", ("y", "x")))
+    graph = Graph("one", (("x", (1, channels, 2)),), tuple(nodes), (nodes[-1].name,),
+                  {"w": Constant(weight)})  # fmt: skip
+    return plan(graph, "x86-64-avx2")
+
+
+def test_an_input_that_is_also_the_residual_is_held_in_blocks():
+    """It stayed plain, for only convolutions read it, and was then added as if blocked."""
+    made = conv_plan(1, 1, residual=True)
+    step = next(s for s in made.steps if s.op == "conv")
+    assert step.residual == step.inputs[0]
+    assert made.places[step.residual].layout == made.places[step.name].layout
+
+
+def recut(made, rows, lanes):
+    step = next(s for s in made.steps if s.op == "conv")
+    weight = np.ones((made.places[step.name].shape[1], made.places[step.inputs[0]].shape[1], 1))
+    tiles = pack(weight.astype(np.float32), weight > 0, heights(weight.shape[0], rows, lanes), 1)
+    schedule = replace(step.schedule, rows=rows, lanes=lanes)
+    steps = tuple(replace(s, schedule=schedule) if s is step else s for s in made.steps)
+    return replace(made, steps=steps, weights={step.weight: tiles})
+
+
+@pytest.mark.parametrize(("rows", "lanes", "legal"), [(6, 2, False), (4, 2, True), (8, 8, True)])
+def test_a_last_strip_does_not_straddle_two_blocks_of_channels(rows, lanes, legal):
+    """9 filters in strips of 6: the last began at channel 6 of a block of 8 and ended in the next,
+    which its kernel, counting from where it begins, does not see."""
+    made = recut(conv_plan(9, 1), rows, lanes)
+    assert last_strip_fits(9, rows, lanes, 8) == legal
+    if legal:
+        check(made)
+        return
+    with pytest.raises(PlanError, match="straddle blocks of 8"):
+        check(made)
+
+
+def test_the_planner_offers_no_strips_that_straddle():
+    for filters in range(1, 70):
+        problem = ConvProblem(np.ones((filters, 1), bool), (1,), 16)
+        for name in ("x86-64-avx512", "x86-64-sse"):
+            machine = target(name)
+            shapes = list(_strip_shapes(machine, problem))
+            assert shapes
+            assert all(last_strip_fits(filters, r, n, machine.lanes) for r, n in shapes)
