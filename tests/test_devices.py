@@ -37,10 +37,11 @@ def test_names_that_take_nothing_say_so(name: str) -> None:
 
 def test_a_network_on_a_lost_device_closes_without_hiding_why() -> None:
     artifact = build(small_plan("host"))
-    with (
-        pytest.raises(KeyboardInterrupt),
-        open_or_skip("host-isolated") as session,
-        Executable(artifact, session),
-    ):
-        session.close()  # as a call that Ctrl-C interrupts does
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with open_or_skip("host-isolated") as session, Executable(artifact, session):
+            session.close()  # as a call that Ctrl-C interrupts does
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()

@@ -223,7 +223,7 @@ class Findings:
         if any(self._interrupted(network) for network in (DENSE, PRUNED)):
             yield (
                 "This machine was busy while latency was measured, so medians are too long. The "
-                "speed-up is of the 10th percentiles; run the demo again when nothing else runs."
+                "speed-up is of the fastest runs; run the demo again when nothing else runs."
             )
 
     def _interrupted(self, network: str) -> bool:
@@ -232,8 +232,11 @@ class Findings:
         return spread is not None and spread[1] > _STEADY * spread[0]
 
     def _speedup(self) -> float | None:
-        dense, pruned = (spread_ms(self.host.race, f"ours {name}") for name in (DENSE, PRUNED))
-        return dense[0] / pruned[0] if dense and pruned else None
+        rows = [self.host.race.row(f"ours {network}") for network in (DENSE, PRUNED)]
+        if not all(row.rounds for row in rows):
+            return None
+        dense, pruned = (row.cost(0) for row in rows)
+        return dense / pruned
 
     def _guesses(self) -> Iterator[Guess]:
         """Clips that were named rightly, of different motions, and one that was not."""

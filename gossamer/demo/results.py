@@ -105,7 +105,7 @@ class DemoReport:
         layers: in the order they run.
         goals: what was promised, and whether it holds.
         faults: what the checks found wrong, in words; empty when every layer is right.
-        speedup: dense over pruned on this machine, of the 10th percentiles: whatever else runs
+        speedup: dense over pruned on this machine, of the fastest run of each: whatever else runs
             only ever adds time, and more often to the longer runs; None if not measured.
         cautions: what could not be measured and how to get it, and what is to be doubted.
         scheme: of the pruned layers, as text.
