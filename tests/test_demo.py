@@ -14,10 +14,11 @@ from rich.progress import Progress
 
 import gossamer.cli.demo as verb
 from gossamer.cli import main
-from gossamer.demo import Effort, measure, run, run_demo
+from gossamer.demo import measure, run
 from gossamer.demo.page import html_page
 from gossamer.demo.pictures import clip_picture, mask_pictures
 from gossamer.demo.results import DENSE, GOSSAMER, PRUNED, TORCH
+from gossamer.demo.run import Effort, run_demo
 from gossamer.demo.table import terminal_summary
 from jit.devices import open_device
 from jit.session import DeviceError

@@ -12,8 +12,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from gossamer.cli.models import DEMO_FOLDER
 from gossamer.cli.output import print_out, show_json, show_line
-from gossamer.demo import DemoReport, run_demo
 from gossamer.demo.page import html_page
+from gossamer.demo.results import DemoReport
+from gossamer.demo.run import run_demo
 from gossamer.demo.table import terminal_summary
 from jit.files import write_whole
 
