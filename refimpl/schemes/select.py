@@ -11,7 +11,8 @@ def highest(score: np.ndarray, size: np.ndarray, strip: np.ndarray, budget: floa
     """The units of the highest scores, equally large a share of every strip, within a budget.
 
     How large a share is chosen so that the sizes of the staying units come nearest to `budget`
-    (the larger of two equally near); at least one unit a strip stays.  Units of equal score stay in the order of their numbers.
+    (the larger of two equally near); at least one unit a strip stays.  Units of equal score stay
+    in the order of their numbers.
 
     Args:
         score: (units,), none of them NaN.
