@@ -16,6 +16,7 @@ from refimpl.storage import (
     StorageError,
     compare,
     index_bytes,
+    kept_bytes,
     pack_blocks,
     pack_scheme,
     table,
@@ -102,6 +103,9 @@ def test_kernel_groups_make_one_tile_a_strip_in_whole_runs(shape, gf, gc, keep):
     tiles = pack_scheme(scheme, weight * mask, mask)
     assert all(len(strip) <= 1 for strip in tiles.strips)
     assert padding_of_runs(tiles, gc) == 0
+    values, indices = kept_bytes(scheme, mask)
+    assert values == 4 * np.count_nonzero(mask)
+    assert indices == (0 if mask.all() else index_bytes(tiles, run=gc))
 
 
 def test_bcr_makes_several_tiles_of_different_rows():

@@ -55,8 +55,8 @@ class Pattern(Scheme):
         )
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
-        """The kernels of `gf` filters share what they keep of a channel, if they stay."""
-        return self.gf, 1
+        """The kernels of `gf` filters share what they keep of a channel, if that is a choice."""
+        return (self.gf if prod(shape[2:]) > self.entries else 1), 1
 
     def project(
         self,

@@ -80,6 +80,20 @@ def index_bytes(tiles: Tiles, *, run: int = 1) -> int:
     return 4 * numbers
 
 
+def kept_bytes(scheme: Scheme, mask: np.ndarray, *, parts: int = 1) -> tuple[int, int]:
+    """(bytes of values, bytes of indices) of a legal mask in the scheme's tiles and runs.
+
+    A mask that keeps everything needs no index.
+
+    Raises:
+        StorageError: the mask breaks the scheme.
+    """
+    tiles = pack_scheme(scheme, np.zeros(mask.shape, np.float32), mask, parts=parts)
+    _, run = scheme.grain(mask.shape, parts=parts)
+    stored = tiles.stored + padding_of_runs(tiles, run)
+    return 4 * stored, 0 if mask.all() else index_bytes(tiles, run=run)
+
+
 def padding_of_runs(tiles: Tiles, run: int) -> int:
     """Weights that must be stored besides, as zeros, where a run of channels is not all there."""
     channels, positions = tiles.shape[1], prod(tiles.shape[2:])
