@@ -53,8 +53,8 @@ def _suite(config: pytest.Config) -> Suite:
         from jit.session import DeviceError
 
         try:
-            chosen = profile(config.getoption("--cases"))
-            config.stash[_SUITE] = Suite(open_backend(config.getoption("--device")), chosen)
+            chosen = profile(str(config.getoption("--cases")))
+            config.stash[_SUITE] = Suite(open_backend(str(config.getoption("--device"))), chosen)
         except (DeviceError, ValueError) as error:
             raise pytest.UsageError(str(error)) from error
     return config.stash[_SUITE]

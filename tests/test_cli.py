@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from small_plans import small_plan
 
+import jit.executable
 from gossamer.cli import main
 from gossamer.cli.app import VERBS, application
 from gossamer.front import random_inputs
@@ -119,6 +120,28 @@ def test_bench_profiles_a_plan(net: str, capsys) -> None:
     assert len(profile["rows"]) == len(load_plan(net).steps)
     assert main(["bench", net, "--runs", "3"]) == 0
     assert "p50" in capsys.readouterr().out
+
+
+def test_check_judges_every_layer(net: str, capsys) -> None:
+    assert main(["check", net, "--device", "host"]) == 0
+    assert "end to end" in capsys.readouterr().out
+    assert main(["check", net, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"]
+    assert len(report["steps"]) == len(load_plan(net).steps)
+
+
+def test_check_fails_where_a_layer_is_wrong(net: str, monkeypatch, capsys) -> None:
+    right = jit.executable.Executable.memory
+    monkeypatch.setattr(jit.executable.Executable, "memory", lambda e, name: right(e, name) * 2)
+    assert main(["check", net, "--device", "host"]) == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_bench_of_a_layer_needs_no_model(capsys) -> None:
+    line = "bench --layer conv2d:8x8x3x3@9x9 --scheme kgs:4x4 --keep 0.5 --device host-isolated"
+    assert main([*line.split(), "--runs", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scheme"] == "kgs(gf=4,gc=4)"
 
 
 def test_devices_and_doctor_work_here(capsys) -> None:

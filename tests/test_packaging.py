@@ -86,3 +86,8 @@ def test_it_is_the_installed_one_that_runs(installed: Path, tmp_path: Path) -> N
     where = run(installed / "python", "-c", "import jit; print(jit.__file__)", folder=tmp_path)
     assert str(installed.parent) in where
     assert run(installed / "gossamer", "--version", folder=tmp_path).strip() == "0.1.0"
+
+
+def test_the_suite_of_properties_is_found_there(installed: Path, tmp_path: Path) -> None:
+    line = ["-m", "pytest", "--pyargs", "conformance", "--collect-only", "-q", "--device", "host"]
+    assert "test_layers.py" in run(installed / "python", *line, folder=tmp_path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from gossamer.cli.models import plan_of
 from gossamer.cli.output import show_json, show_line, working
 from gossamer.front import check as check_plan
@@ -31,7 +29,7 @@ def check(model: str, *, device: str = "host-isolated", seed: int = 0, json: boo
     with working(f"checking {plan.name} on {device}"):
         report = check_plan(plan, device, seed=seed)
     if json:
-        show_json({"passed": report.passed, "device": device, **asdict(report)})
+        show_json({"device": device, **report.json()})
     else:
         show_line(str(report))
-    return 0 if report.passed else 1
+    return 0 if report.ok else 1
