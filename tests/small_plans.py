@@ -12,8 +12,14 @@ TARGETS = ("x86-64-sse", "x86-64-avx2", "x86-64-avx512", "cortex-a53", "cortex-a
 
 
 def small_graph(
-    filters: int = 11, channels: int = 5, size: int = 7, *, stride: int = 1, sparse: bool = True,
-    clamp: bool = False, seed: int = 0,
+    filters: int = 11,
+    channels: int = 5,
+    size: int = 7,
+    *,
+    stride: int = 1,
+    sparse: bool = True,
+    clamp: bool = False,
+    seed: int = 0,
 ) -> Graph:
     """conv, relu or clamp, conv with a residual, max pool, average, linear, softmax."""
     rng = np.random.default_rng(seed)
@@ -22,15 +28,22 @@ def small_graph(
         return {"stride": (s, s), "padding": ((p, p), (p, p))}
 
     conv = {"dilation": (1, 1), "groups": 1}
-    act = Node(("act",), "clamp", ("c1",), attributes(lo=0.0, hi=float("inf"))) if clamp else \
-        Node(("act",), "relu", ("c1",))
+    act = (
+        Node(("act",), "clamp", ("c1",), attributes(lo=0.0, hi=float("inf")))
+        if clamp
+        else Node(("act",), "relu", ("c1",))
+    )
     nodes = (
         Node(("c1",), "conv", ("x", "w1", "b1"), attributes(**window(3, stride, 1), **conv)),
         act,
         Node(("c2",), "conv", ("act", "w2"), attributes(**window(3, 1, 1), **conv)),
         Node(("sum",), "add", ("c2", "act")),
-        Node(("pool",), "max_pool", ("sum",), attributes(
-            **window(2, 2, 0), kernel=(2, 2), dilation=(1, 1), ceil_mode=True)),
+        Node(
+            ("pool",),
+            "max_pool",
+            ("sum",),
+            attributes(**window(2, 2, 0), kernel=(2, 2), dilation=(1, 1), ceil_mode=True),
+        ),
         Node(("mean",), "adaptive_avg_pool", ("pool",), attributes(output=(1, 1))),
         Node(("flat",), "flatten", ("mean",), attributes(start=1, end=3)),
         Node(("head",), "linear", ("flat", "w3")),
@@ -50,8 +63,9 @@ def small_graph(
         "w3": rng.standard_normal((3, filters)),
     }
     constants = {name: Constant(a.astype(np.float32)) for name, a in arrays.items()}
-    return Graph("small", (("x", (2, channels, size, size + 1)),), nodes, ("y",), constants,
-                 sparsity)
+    return Graph(
+        "small", (("x", (2, channels, size, size + 1)),), nodes, ("y",), constants, sparsity
+    )
 
 
 def small_plan(target: str = "x86-64-sse", **sizes) -> Plan:
@@ -62,7 +76,13 @@ def small_plan(target: str = "x86-64-sse", **sizes) -> Plan:
 def plans() -> st.SearchStrategy[Plan]:
     """Plans of drawn sizes for drawn targets."""
     return st.builds(
-        small_plan, st.sampled_from(TARGETS), filters=st.integers(1, 19),
-        channels=st.integers(1, 18), size=st.integers(3, 9), stride=st.integers(1, 2),
-        sparse=st.booleans(), clamp=st.booleans(), seed=st.integers(0, 9),
+        small_plan,
+        st.sampled_from(TARGETS),
+        filters=st.integers(1, 19),
+        channels=st.integers(1, 18),
+        size=st.integers(3, 9),
+        stride=st.integers(1, 2),
+        sparse=st.booleans(),
+        clamp=st.booleans(),
+        seed=st.integers(0, 9),
     )

@@ -83,8 +83,11 @@ def test_entries_that_others_could_write_are_not_read(tmp_path: Path) -> None:
 def test_the_key_covers_what_code_depends_on(monkeypatch) -> None:
     plan = small_plan()
     keys = {
-        key_of(plan), key_of(plan, 3), key_of(plan, name="x86-64-avx2"),
-        key_of(small_plan(filters=40)), key_of(small_plan(stride=2)),
+        key_of(plan),
+        key_of(plan, 3),
+        key_of(plan, name="x86-64-avx2"),
+        key_of(small_plan(filters=40)),
+        key_of(small_plan(stride=2)),
     }
     monkeypatch.setattr(jit.cache.llvmlite, "__version__", "0.0")
     keys.add(key_of(plan))

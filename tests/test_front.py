@@ -18,8 +18,13 @@ from refimpl.schemes import KGS
 def pruned_module() -> nn.Module:
     torch.manual_seed(0)
     module = nn.Sequential(
-        nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(),
-        nn.Conv2d(12, 10, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(10 * 3 * 3, 5),
+        nn.Conv2d(3, 12, 3, padding=1),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.Conv2d(12, 10, 3, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(10 * 3 * 3, 5),
     ).eval()
     prune.apply(module, {"3": (KGS(4, 4), 0.4)})
     return module

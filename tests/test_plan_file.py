@@ -23,8 +23,9 @@ from refimpl.plan import Place, Plan, PlanError
 from refimpl.plan_rules import check_rules
 from refimpl.tiles import Tiles
 
-RELAXED = settings(deadline=None, max_examples=30,
-                   suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def saved(plan: Plan, folder: Path) -> Path:
@@ -73,8 +74,9 @@ def test_loading_needs_no_torch(tmp_path: Path) -> None:
         "import sys; sys.modules['torch'] = None\n"
         "import gossamer; print(gossamer.load(sys.argv[1]).name)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "small\n"
 
 
@@ -250,10 +252,12 @@ UNSOUND = {
     "rows in another order": with_tile(PLAN, WEIGHT, rows=TILE.rows[::-1].copy()),
     "an unknown output": replace(PLAN, outputs=("nobody",)),
     "a place without layout": with_place(PLAN, CONV.name, layout=Layout(4)),
-    "a longer bias": replace(PLAN, constants={
-        **PLAN.constants, CONV.bias: Constant(np.zeros(99, np.float32))}),
-    "an unknown place": replace(PLAN, places={
-        **PLAN.places, "x": Place((1, 2, 3), Layout(1, ((0, 0),)), "stack")}),
+    "a longer bias": replace(
+        PLAN, constants={**PLAN.constants, CONV.bias: Constant(np.zeros(99, np.float32))}
+    ),
+    "an unknown place": replace(
+        PLAN, places={**PLAN.places, "x": Place((1, 2, 3), Layout(1, ((0, 0),)), "stack")}
+    ),
 }
 
 
