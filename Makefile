@@ -43,7 +43,7 @@ test: $(READY) qemu lint  ## lint, types, unit tests, a quick conformance run on
 	@if command -v qemu-aarch64-static qemu-aarch64 >/dev/null; \
 	  then $(SUITE) --device qemu:cortex-a76; \
 	  else echo "skipped: conformance on aarch64, for QEMU is missing"; fi
-	@if $(PY) -c 'from jit.opencl.runtime import opencl_devices; opencl_devices()' 2>/dev/null; \
+	@if $(PY) -c 'import sys, jit.opencl.runtime as r; sys.exit(not r.opencl_devices())' 2>/dev/null; \
 	  then $(SUITE) --device opencl; \
 	  else echo "skipped: conformance on OpenCL, for no device is here"; fi
 	$(PY) -m pytest --pyargs conformance --device host-isolated
