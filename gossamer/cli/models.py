@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import re
 import sys
 from collections.abc import Callable
@@ -41,8 +42,12 @@ def graph_or_plan(model: str) -> Graph | Plan:
     if model.endswith(".safetensors"):
         return load(model)
     module, example = _module_of(model)
-    with working(f"capturing {model}"):
-        return capture(module, example)
+    logging.disable(logging.ERROR)  # torch logs a traceback of what is then raised, and said
+    try:
+        with working(f"capturing {model}"):
+            return capture(module, example)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def plan_of(model: str, target: str | None) -> Plan:
