@@ -1,8 +1,9 @@
 # Every target makes .venv when it is missing.  `make demo` and `make test` are all that is needed.
 
 PYTHON ?= python3
-# The public index's default torch is a GPU build of several gigabytes; this one has CPU builds.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Public indexes default to a GPU build of torch of several gigabytes; give the address of PyTorch's
+# index of CPU builds here to avoid it: make TORCH_INDEX=...
+TORCH_INDEX ?=
 TORCH := torch==2.13.0
 EXTRAS := torch,data,report,opencl,bench,conformance,dev
 
@@ -24,7 +25,7 @@ $(READY): pyproject.toml
 	  { echo "gossamer needs Python 3.11 or newer: make PYTHON=python3.11 venv"; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "making .venv failed; on Debian: apt-get install python3-venv"; exit 1; }
-	$(PY) -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(PY) -m pip install --quiet --no-deps $(addprefix --extra-index-url ,$(TORCH_INDEX)) $(TORCH)
 	$(PY) -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $(READY)
 

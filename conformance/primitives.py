@@ -81,7 +81,8 @@ def arguments(form: Form, seed: int, count: int) -> list[np.ndarray]:
     edges = rng.choice(_EDGES, (form.arity, count)) * rng.choice([-1, 1], (form.arity, count))
     near = edges * (1 + rng.standard_normal((form.arity, count)) * 1e-4)
     small = rng.standard_normal((form.arity, count)) * rng.choice([1e-3, 1, 30], count)
-    values = np.concatenate([grid, bits, near, small], axis=1).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # some of the random bits are signalling NaN
+        values = np.concatenate([grid, bits, near, small], axis=1).astype(np.float32)
     return list(np.resize(values, (form.arity, -(-values.shape[1] // _ALL) * _ALL)))
 
 
@@ -145,3 +146,24 @@ def worst(primitive: Primitive, computed: np.ndarray, exact: np.ndarray) -> tupl
     error = np.where(beyond & upper & at_end, 0.0, error)
     place = int(error.argmax())
     return float(error[place]), place
+
+
+def faults(session: MachineSession, machine: LlvmTarget, level: int, count: int) -> list[str]:
+    """Where a primitive is further from its meaning than its row promises, as sentences.
+
+    `level` is LLVM's code generation level, `count` how many random arguments each form gets.
+    """
+    loaded, found = Loaded(session, machine, level), []
+    for form in loaded.forms:
+        args = arguments(form, seed=1, count=count)
+        computed, exact = loaded.run(form, args), meant(form, args)
+        promised = PRIMITIVES[form.primitive]
+        error, place = worst(promised, computed, exact)
+        if error > promised.ulp:
+            given = ", ".join(f"{a[place]:.9g}" for a in args)
+            found.append(
+                f"{form.name}({given}) is {computed[place]:.9g} instead of {exact[place]:.9g}: "
+                f"{error:.3g} ulp, promised {promised.ulp}"
+            )
+    session.free(loaded.base)
+    return found

@@ -133,14 +133,13 @@ def conv_layers(draw: DrawFn) -> Net:
     kernel, stride, dilation, padding = draw(_windows(rank, dilated=True))
     batch = draw(st.sampled_from((1, 1, 2, 3)))
     groups = draw(st.sampled_from((1, 1, 1, 2, 3, 4, 16)))
-    budget = WEIGHTS // prod(kernel) // groups
+    out = draw(_outputs(rank, 200))
+    budget = min(WEIGHTS, MACS // prod(out) // batch) // prod(kernel) // groups
     channels = draw(sizes(max(1, min(260 // groups, budget))))
     filters = draw(sizes(max(1, min(130 // groups, budget // channels))))
     if draw(st.integers(0, 4)) == 4:  # depthwise: a channel a group
         groups, channels = groups * channels, 1
         filters = min(filters, 2)
-    weights = groups * channels * filters * prod(kernel)
-    out = draw(_outputs(rank, max(1, MACS // weights // batch)))
     spatial = draw(_inputs(out, kernel, stride, dilation, padding))
     scheme, keep = draw(schemes())
     layer = Conv(

@@ -42,9 +42,14 @@ def profile(text: str) -> Profile:
     """
     if text in PROFILES:
         return PROFILES[text]
-    share = float(text)
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
     if not 0 < share < 1e6:
-        raise ValueError(f"{text} is not a positive multiple")
+        raise ValueError(
+            f"--cases {text}: neither {', '.join(PROFILES)} nor a positive multiple of quick's cases"
+        )
     return Profile(f"{text} x quick", share, False)
 
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from refimpl.schemes.distinct import distinct_rows
 from refimpl.schemes.kgs import KGS
 from refimpl.schemes.rules import AnySubset, OneOfLibrary
 from refimpl.schemes.scheme import Scheme, SchemeError, Scope, check_keep
@@ -175,8 +176,9 @@ def mine_patterns(
     )
     voting = energy.any(axis=1)  # a kernel pruned before has no opinion
     votes = _largest(energy[voting] if voting.any() else energy, scheme.entries, kernels.pop())
-    patterns, count = np.unique(votes, axis=0, return_counts=True)
-    return patterns[np.argsort(-count, kind="stable")[: scheme.library]]
+    first, which = distinct_rows(votes)
+    most_frequent = np.argsort(-np.bincount(which), kind="stable")[: scheme.library]
+    return votes[first[most_frequent]]
 
 
 def _largest(energy: np.ndarray, entries: int, kernel: Shape) -> np.ndarray:

@@ -12,6 +12,8 @@ from math import comb, log2
 
 import numpy as np
 
+from refimpl.schemes.distinct import distinct_rows
+
 
 @dataclass(frozen=True)
 class AnySubset:
@@ -84,7 +86,7 @@ class OneOfLibrary:
         wrong = np.flatnonzero((staying != 0) & (staying != self._entries(patterns)))
         if len(wrong):
             return int(group[0] + wrong[0])
-        _, first = np.unique(patterns, axis=0, return_index=True)
+        first, _ = distinct_rows(patterns)
         first = np.sort(first[staying[first] > 0])
         return int(group[0] + first[self.size]) if len(first) > self.size else None
 
@@ -95,7 +97,8 @@ class OneOfLibrary:
         with their first free units, the fullest first.
         """
         patterns = self._patterns(kept, group)
-        found, which = np.unique(patterns, axis=0, return_inverse=True)
+        first, which = distinct_rows(patterns)
+        found = patterns[first]
         library: list[np.ndarray] = []
         covers = np.zeros_like(found)
         for index in np.argsort(-found.sum(axis=1), kind="stable"):
@@ -109,7 +112,7 @@ class OneOfLibrary:
             if host.sum() > self.entries or len(library) > self.size:
                 return None
             covers[index] = host
-        return covers[which.reshape(-1)].ravel()
+        return covers[which].ravel()
 
     def bits(self, group: np.ndarray) -> float:
         """log2 of the choices: the library out of all patterns, then one of it for each group."""

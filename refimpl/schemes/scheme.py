@@ -77,10 +77,11 @@ class Scheme(ABC):
         return self._units(shape, parts)
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
-        """(filters, channels): what a kernel may count on, on the way through a legal mask.
+        """(filters, channels): how legal masks are best cut for execution.
 
-        Runs of that many filters of a part keep the same columns (each its own where 1), and runs
-        of that many channels at one kernel position are kept or pruned together.
+        Runs of that many filters of a part share columns, so they make a strip of tiles; runs of
+        that many channels at one kernel position are kept or pruned together, so one index may
+        serve them.
         """
         return 1, 1
 
@@ -155,7 +156,7 @@ class Scheme(ABC):
     def cover(self, nonzero: np.ndarray, *, parts: int = 1) -> np.ndarray | None:
         """The smallest legal mask that keeps all of these weights (bool), or None if none does."""
         units = self.units(nonzero.shape, parts=parts)
-        kept = units.total(nonzero) > 0
+        kept = units.touched(nonzero)
         for way, rule in units.ways():
             staying = rule.cover(kept[way], units.group[way])
             if staying is None:
@@ -169,7 +170,7 @@ class Scheme(ABC):
         if mask.dtype != np.bool_:
             return f"{self}: a mask holds booleans; this one holds {mask.dtype}."
         units = self.units(mask.shape, parts=parts)
-        kept = units.total(mask) > 0
+        kept = units.touched(mask)
         missing = np.argwhere(units.mask(kept) & ~mask)
         if len(missing):
             return self._torn(units, mask, missing[0])

@@ -58,6 +58,12 @@ class Units:
         spread = np.broadcast_to(values, self.unit.shape)
         return np.bincount(self.unit.ravel(), weights=spread.ravel(), minlength=self.count)
 
+    def touched(self, mask: np.ndarray) -> np.ndarray:
+        """Which units have any of the mask's weights, bool (units,)."""
+        found = np.zeros(self.count, bool)
+        found[self.unit[:, mask]] = True
+        return found
+
     def size(self) -> np.ndarray:
         """How many weights each unit has, integers (units,)."""
         return np.bincount(self.unit.ravel(), minlength=self.count)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refimpl.schemes.distinct import distinct_rows
 from refimpl.schemes.units import Shape
 from refimpl.storage.matrix import StorageError, int32, matrix_view, require, scatter, spans
 from refimpl.tiles import Tile, Tiles
@@ -46,11 +47,10 @@ class BCRC:
             StorageError: the mask does not fit the weight.
         """
         matrix, kept = matrix_view(weight, mask)
-        lists, which = np.unique(kept, axis=0, return_inverse=True)
-        which = which.reshape(-1)
+        _, which = distinct_rows(kept)
         order = np.lexsort((which, -kept.sum(axis=1)))  # stable: rows of a run in their order
         starts = np.flatnonzero(np.diff(which[order], prepend=-1))
-        columns = [np.flatnonzero(lists[which[order[start]]]) for start in starts]
+        columns = [np.flatnonzero(kept[order[start]]) for start in starts]
         return cls(
             weight.shape,
             reorder=int32(order),

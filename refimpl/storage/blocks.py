@@ -13,6 +13,7 @@ from math import prod
 import numpy as np
 
 from refimpl.schemes import Scheme
+from refimpl.schemes.distinct import distinct_rows
 from refimpl.schemes.units import Shape, strip_of
 from refimpl.storage.matrix import StorageError, int32, matrix_view
 from refimpl.tiles import Tile, Tiles
@@ -120,9 +121,7 @@ def _column_order(shape: Shape, run: int) -> np.ndarray:
 
 def _blocks(kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rows, columns) of the tiles of one strip, kept being (rows, columns); first column first."""
-    packed = np.packbits(kept, axis=0)
-    _, first, which = np.unique(packed, axis=1, return_index=True, return_inverse=True)
-    which = which.reshape(-1)
+    first, which = distinct_rows(kept.T)
     by_class = np.argsort(which, kind="stable")
     ends = np.cumsum(np.bincount(which))[:-1]
     columns = np.split(by_class, ends)

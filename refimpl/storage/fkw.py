@@ -11,6 +11,7 @@ from math import prod
 
 import numpy as np
 
+from refimpl.schemes.distinct import distinct_rows
 from refimpl.schemes.units import Shape
 from refimpl.storage.matrix import StorageError, int32, matrix_view, require, scatter, spans
 
@@ -48,9 +49,10 @@ class FKW:
         """
         matrix, kept = matrix_view(weight, mask)
         kept = kept.reshape(*weight.shape[:2], -1)
-        patterns, pattern = np.unique(kept.reshape(-1, kept.shape[2]), axis=0, return_inverse=True)
-        pattern = pattern.reshape(kept.shape[:2])
-        if not patterns[0].any():  # unique sorts, so that the empty pattern is the first
+        each = kept.reshape(-1, kept.shape[2])
+        first, pattern = distinct_rows(each)
+        patterns, pattern = each[first], pattern.reshape(kept.shape[:2])
+        if not patterns[0].any():  # they are in order, so that the empty pattern is the first
             patterns, pattern = patterns[1:], pattern - 1
         entries = np.unique(patterns.sum(axis=1))
         if len(entries) > 1:

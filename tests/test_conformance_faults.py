@@ -1,0 +1,96 @@
+"""Planted faults: the suite must catch mistakes of the kind that people make."""
+
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from conformance import primitives
+from conformance.backend import DeviceBackend
+from conformance.faults import FAULTS, Fault, planted
+from conformance.strategies import Case, cases
+from conformance.suite import PROFILES, Suite
+from conformance.test_layers import FAMILIES
+from jit.host import host_arch
+from jit.session import DeviceError
+from jit.target import llvm_target
+
+EXAMPLES = 60
+"""Cases of each family that a fault has to get past: fewer than the quick profile's."""
+
+
+def drawn(family: str) -> list[Case]:
+    structures, _ = FAMILIES[family]
+    found: list[Case] = []
+
+    @settings(max_examples=EXAMPLES, derandomize=True, database=None, phases=[Phase.generate],
+              deadline=None, suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(cases(structures()))
+    def collect(case: Case) -> None:
+        found.append(case)
+
+    collect()
+    return found
+
+
+@pytest.fixture(scope="module")
+def pool() -> list[Case]:
+    """Cases of every family in turn."""
+    rows = itertools.zip_longest(*(drawn(family) for family in FAMILIES))
+    return [case for row in rows for case in row if case is not None]
+
+
+@pytest.fixture(scope="module", params=["host-isolated", "qemu:cortex-a76"])
+def suite(request):
+    try:
+        backend = DeviceBackend(request.param)
+    except DeviceError as error:
+        pytest.skip(str(error))
+    yield Suite(backend, PROFILES["quick"])
+    backend.close()
+
+
+def target_of(suite: Suite) -> str:
+    return next(t for t in suite.backend.targets if suite.backend.lacks(t) is None)
+
+
+def how_caught(fault: Fault, suite: Suite, pool: list[Case]) -> str | None:
+    """What noticed the fault: how many cases it took, or the compiler's own checks."""
+    name = target_of(suite)
+    with planted(fault):
+        for i, case in enumerate(pool):
+            try:
+                suite.check(case, name)
+            except AssertionError:
+                return f"case {i + 1}"
+            except Exception as error:
+                return f"the compiler refused case {i + 1}: {type(error).__name__} {error}"[:150]
+        if primitives.faults(suite.backend.session, llvm_target(name), 0, 200):
+            return "a primitive by itself"
+    return None
+
+
+# On x86 columns come one by one, so there is no lane to confuse.
+ONLY_ARM = {"a run's columns all use lane 0"}
+
+
+@pytest.mark.slow
+def test_the_suite_catches_planted_faults(suite, pool, capsys):
+    reports, missed = [], []
+    for fault in FAULTS:
+        if fault.name in ONLY_ARM and target_of(suite).startswith("x86"):
+            continue
+        how = how_caught(fault, suite, pool)
+        reports.append(f"  {fault.name}: {how or 'MISSED'}")
+        missed += [] if how else [fault.name]
+    with capsys.disabled():
+        caught = len(reports) - len(missed)
+        print(f"\n{suite.backend.name}: {caught} of {len(reports)} planted faults caught")
+        print("\n".join(reports))
+    assert not missed
+
+
+def test_without_a_fault_the_same_cases_pass(suite, pool):
+    assert host_arch()
+    for case in pool[:30]:
+        suite.check(case, target_of(suite))
