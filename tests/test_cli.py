@@ -32,6 +32,9 @@ def wrong():
 def broken():
     raise KeyError("no such layer")
 
+def misshapen():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3, 4)), (torch.zeros(1, 3, 6, 5),)
+
 def uncapturable():
     return nn.LSTM(3, 4), (torch.zeros(2, 1, 3),)
 """
@@ -163,6 +166,7 @@ ERRORS = {
     "plan {model}:wrong": "returned int instead of",
     "plan {model}:broken": "raised KeyError: 'no such layer'",
     "plan {model}:uncapturable": "LSTM",
+    "plan {model}:misshapen": "same reduction dim",
     "plan {model}:net --target z80": "unknown target 'z80'",
     "plan no_such_package.module:net": "cannot be imported",
     "plan demo:other": "demo:dense and demo:pruned",
@@ -187,6 +191,7 @@ def test_errors_are_one_sentence(line: str, net: str, model: str, capsys) -> Non
     assert ERRORS[line] in captured.err
     assert captured.err.startswith("gossamer: ")
     assert "Traceback" not in captured.err
+    assert captured.err.count("gossamer: ") == 1
     assert captured.out == ""
 
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,8 +44,19 @@ def graph_or_plan(model: str) -> Graph | Plan:
     if model.endswith(".safetensors"):
         return load(model)
     module, example = _module_of(model)
-    with working(f"capturing {model}"):
+    with working(f"capturing {model}"), _quiet():
         return capture(module, example)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch logs the traceback of what is then raised and said, and warns of its own insides."""
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def plan_of(model: str, target: str | None) -> Plan:
