@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ from jit.devices import open_device
 from jit.executable import Executable
 from jit.session import Session
 from refimpl.graph import Graph, evaluate
-from refimpl.plan import Plan
+from refimpl.plan import Plan, stored_macs
 
 HERE = ("host", "host-isolated")
 """Devices that are this machine: only on these can a peer be timed beside us."""
@@ -263,10 +262,7 @@ def _entries(
 def work(plan: Plan) -> Work:
     """Multiply-accumulates of one run of the Plan."""
     steps = [step for step in plan.steps if step.op == "conv"]
-    stored = 0
-    for step in steps:
-        shape = plan.places[step.name].shape
-        stored += plan.weights[step.weight].stored * shape[0] * prod(shape[2:])
+    stored = sum(stored_macs(plan, step) for step in steps)
     return Work(sum(s.dense_macs for s in steps), sum(s.kept_macs for s in steps), stored)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jit.artifact import Artifact, NativeArtifact, OpenCLArtifact, build
 from jit.devices import open_device
-from jit.launches import Launch, Ref
+from jit.launches import Launch, Ref, segment_of
 from jit.opencl.runtime import OpenCLPlacement, OpenCLSession
 from jit.placement import MachinePlacement, Placement
 from jit.session import CallResult, DeviceError, Guard, MachineSession, Session
@@ -115,8 +115,7 @@ class Executable:
     def memory(self, name: str) -> np.ndarray:
         """The flat memory image of a value, halo and tail lanes included."""
         place = self.plan.places[name]
-        segment = place.segment if place.segment == "arena" else f"{place.segment}:{name}"
-        data = self._placement.read(Ref(segment, place.offset), place.nbytes)
+        data = self._placement.read(Ref(segment_of(name, place), place.offset), place.nbytes)
         return np.frombuffer(data, np.float32)
 
     def steps(self, *inputs: np.ndarray, poison: bool = False) -> Iterator[str]:

@@ -68,7 +68,7 @@ def _row(plan: Plan, step: Step) -> ReportRow:
 
 def _weight_bytes(plan: Plan, step: Step) -> int:
     tiles = plan.weights.get(step.weight)
-    packed = 4 * tiles.stored + tiles.index_bytes if tiles else 0
+    packed = tiles.nbytes if tiles else 0
     names = {step.weight, step.bias} & plan.constants.keys()
     return packed + sum(plan.constants[name].array.nbytes for name in names)
 
