@@ -143,9 +143,21 @@ class Executable:
                 times[step] += self._placement.call(begin, end).nanoseconds
         return [StepTime(step, tuple(t)) for step, t in times.items()]
 
-    def count(self, step: str) -> int | None:
-        """Guest instructions of one step on the values that lie there."""
-        return self._placement.call(*self._spans[step], count=True).instructions
+    def instructions(self, *inputs: np.ndarray) -> dict[str, int]:
+        """Guest instructions of every step by its name, of one pass over the network.
+
+        Raises:
+            DeviceError: the device cannot count, or was not asked to when it was opened.
+        """
+        self.feed(*inputs)
+        # Counting runs the step, so the next one finds its input.
+        return {step: self._count(*span) for step, span in self._spans.items()}
+
+    def _count(self, begin: int, end: int) -> int:
+        counted = self._placement.call(begin, end, count=True).instructions
+        if counted is None:
+            raise DeviceError(f"{self.session.name} ran a step and counted nothing")
+        return counted
 
     def close(self) -> None:
         """Free the memory on the device; closing twice is harmless."""
