@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.peers import PEERS, open_peer
 from jit.artifact import Artifact, build
 from jit.decide import plan as make_plan
-from jit.devices import open_device
+from jit.devices import open_device, target_for
 from jit.executable import Executable
 from jit.session import Session
 from refimpl.graph import Graph, evaluate
@@ -127,11 +127,8 @@ class Counted(Ours):
 
     def output(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run on the inputs, step by step, counting."""
-        self.executable.feed(*inputs)
-        for step in self.executable.plan.steps:
-            counted = self.executable.count(step.name)
-            assert counted is not None
-            self.steps[step.name] = [float(counted)]
+        counts = self.executable.instructions(*inputs)
+        self.steps = {step: [float(count)] for step, count in counts.items()}
         return self.executable.results()
 
     def measure(self, calls: int, warmup: int) -> tuple[float, ...]:  # noqa: ARG002
@@ -148,12 +145,10 @@ def target_of(device: str) -> str:
     Raises:
         BenchError: it does not.
     """
-    kind, _, rest = device.partition(":")
-    if kind in HERE:
-        return "host"
-    if kind == "qemu" and rest:
-        return rest
-    raise BenchError(f"the device {device!r} does not say its processor; name a target as well")
+    target = target_for(device)
+    if target is None:
+        raise BenchError(f"the device {device!r} does not say its processor; name a target as well")
+    return target
 
 
 def compiled(graphs: Mapping[str, Graph], target: str) -> list[Variant]:
