@@ -16,6 +16,7 @@ The grammar of the form; `str(program)` writes it as a subset of Python's own sy
     KIND      := range | parallel | unroll | vector
     value     := FLOAT | number(index) | NAME[index, ...] | PRIMITIVE(value, ...)
 
+FLOAT is as Python writes it, -1.5, inf and nan among them.  A block without statements is `pass`.
 All kinds of loop mean the same to the interpreter; they tell the emitter how to walk.  A `vector`
 loop is innermost, starts at 0, has a constant extent, and every subscript in it depends on its
 variable with stride 1 in the last place or not at all.  An `unroll` loop has constant bounds.
@@ -67,10 +68,13 @@ class Const:
     value: float
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Const) and repr(self.value) == repr(other.value)
+        return isinstance(other, Const) and str(self) == str(other)
 
     def __hash__(self) -> int:
-        return hash(repr(self.value))
+        return hash(str(self))
+
+    def __str__(self) -> str:
+        return repr(float(self.value))
 
 
 @dataclass(frozen=True)

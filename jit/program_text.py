@@ -39,7 +39,7 @@ def show(program: Program) -> str:
         shape, strides = _tuple(b.shape), _tuple(b.strides)
         lines.append(f"    {b.name}: {b.role}({b.dtype}, {shape}, {strides}),")
     lines.append("):")
-    lines += show_block(program.body, 1)
+    lines += show_block(program.body, 1) or ["    pass"]
     return "\n".join(lines) + "\n"
 
 
@@ -70,8 +70,8 @@ def show_block(block: Block, depth: int = 0) -> list[str]:
 def show_value(value: Value) -> str:
     """A value expression as text."""
     match value:
-        case Const(number):
-            return repr(float(number))
+        case Const():
+            return str(value)
         case Number(expression):
             return f"number({expression})"
         case Load(buffer, subscript):
@@ -95,6 +95,7 @@ def parse(text: str) -> Program:
         module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ProgramError(f"not the text of a program: {error}") from None
+    _refuse_more(module)
     if len(module.body) != 1 or not isinstance(module.body[0], ast.FunctionDef):
         raise ProgramError("not the text of a program: expected one def")
     function = module.body[0]
@@ -103,6 +104,22 @@ def parse(text: str) -> Program:
     for arg in function.args.args:
         _argument(arg, params, buffers)
     return Program(function.name, tuple(params), tuple(buffers), _block(function.body))
+
+
+_UNSPOKEN: dict[type[ast.AST], tuple[str, ...]] = {
+    ast.FunctionDef: ("decorator_list", "returns"),
+    ast.arguments: ("posonlyargs", "vararg", "kwonlyargs", "kwarg", "defaults"),
+    ast.Call: ("keywords",),
+    ast.For: ("orelse",),
+}
+"""What Python's syntax has and the grammar lacks, inside what both have."""
+
+
+def _refuse_more(module: ast.Module) -> None:
+    for node in ast.walk(module):
+        for name in _UNSPOKEN.get(type(node), ()):
+            if getattr(node, name):
+                raise _fail(node, f"no {name}")
 
 
 def _fail(node: ast.AST, wanted: str) -> ProgramError:
@@ -167,7 +184,7 @@ def _integer(node: ast.expr) -> int:
 
 def _index(node: ast.expr) -> Index:
     match node:
-        case ast.Constant(value=int(number)):
+        case ast.Constant(value=int(number)) if type(number) is int:
             return index(number)
         case ast.Name(id=name):
             return index(name)

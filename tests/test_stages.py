@@ -19,6 +19,7 @@ from jit.kernels.conv import ConvKernel
 from jit.launches import launches
 from jit.llvm import emit_ir, emit_object
 from jit.pipeline import lower
+from jit.program import Program, ProgramError
 from jit.program_text import parse
 from jit.shrink import shrink
 from jit.target import target, target_names
@@ -154,3 +155,28 @@ def test_equal_layers_share_one_kernel():
     p = plan(small_net(rank=2), "x86-64-avx512")
     kernels = {launch.kernel for launch in launches(p, target(p.target))[0]}
     assert len(kernels) < len(launches(p, target(p.target))[0])
+
+
+def test_an_empty_program_parses_back() -> None:
+    program = Program("nothing", (), (), ())
+    assert parse(str(program)) == program
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@cached\ndef f():\n    pass",
+        "def f() -> int:\n    pass",
+        "def f(N: param(0, 1, 1) = 0):\n    pass",
+        "def f(*N):\n    pass",
+        "def f(**N):\n    pass",
+        "def f():\n    for i in range(0, 3):\n        pass\n    else:\n        a = 1",
+        "def f():\n    for i in range(0, 3, step=1):\n        pass",
+        "def f():\n    a = True",
+        "def f():\n    while a:\n        pass",
+    ],
+)
+def test_text_that_no_program_prints_is_refused(text: str) -> None:
+    """Nothing that Python's syntax would allow is passed over in silence."""
+    with pytest.raises(ProgramError, match="expected"):
+        parse(text)
