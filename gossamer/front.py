@@ -65,8 +65,8 @@ def plan(graph: Graph, target: str = "host", threads: int = 1) -> Plan:
 
     Args:
         graph: from `capture`.
-        target: what the code is made for: "host", or a CPU's name such as "cortex-a76".
-        threads: tasks that each kernel is divided into.
+        target: what the code is made for: "host", a CPU's name such as "cortex-a76", or "opencl".
+        threads: tasks that each kernel is divided into; 1 so far.
 
     Raises:
         TargetError: an unknown target. PlanError: a layer cannot be compiled yet, by its name.
@@ -81,7 +81,8 @@ def compile(
 
     Args:
         plan: for a target that the device can run.
-        device: where it runs: "host", "host-isolated" (a process of its own), "qemu:cortex-a76".
+        device: where it runs: "host", "host-isolated" (a process of its own), "qemu:cortex-a76",
+            "opencl".
         counting: ask for instruction counts, where the device can give them.
         cache: keep compiled kernels in the user's cache folder, and look there first.
 

@@ -43,7 +43,7 @@ def bench(
     keep
         The share of its weights that stays.
     device
-        host, host-isolated, qemu:CPU; `gossamer devices` lists them.
+        host, host-isolated, qemu:CPU, opencl; `gossamer devices` lists them.
     target
         What to compile for where there is no plan yet.
     runs

@@ -19,7 +19,7 @@ def check(model: str, *, device: str = "host-isolated", seed: int = 0, json: boo
     model
         A plan file, or a model as for `gossamer plan` (planned for the host).
     device
-        host-isolated (the default), host, qemu:CPU; `gossamer devices` lists them.
+        host-isolated (the default), host, qemu:CPU, opencl; `gossamer devices` lists them.
     seed
         Of the normal inputs that are drawn.
     json

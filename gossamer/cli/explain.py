@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from bench.errors import BenchError
+from gossamer.cli.output import show_json
 from gossamer.explain import (
     AssemblyError,
     ExplainError,
@@ -127,7 +126,7 @@ def explain(
         )
         return 1
     if json:
-        jsonlib.dump(as_data(found, shown), sys.stdout, indent=1)
+        show_json(as_data(found, shown))
     elif bisect:
         terminal.show_verdicts(console, found, shown)
     elif not (stage or changed or diff or all):

@@ -33,7 +33,7 @@ def plan(
         `module.py:factory` (a function of yours returning (module, example inputs)), a plan file
         (`.safetensors`), `demo:dense` or `demo:pruned`.
     target
-        What the code is made for: "host" (the default) or a CPU such as cortex-a76.
+        What the code is made for: "host" (the default), a CPU such as cortex-a76, or opencl.
     out
         Save the plan to this file.
     candidates

@@ -39,7 +39,7 @@ def run(
     input
         One .npy file for each input of the plan, in its order.
     device
-        host, host-isolated, qemu:CPU; `gossamer devices` lists them.
+        host, host-isolated, qemu:CPU, opencl; `gossamer devices` lists them.
     out
         Where to write the outputs, one .npy file each; without it, they are described.
     seed
