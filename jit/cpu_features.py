@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 _AVX_STATE, _AVX512_STATE = 0x06, 0xE6
 
-_X86_WORDS = ("1c", "7b", "7c", "7d", "71a", "81c", "xcr0")
+_X86_WORDS: tuple[str, ...] = ("1c", "7b", "7c", "7d", "71a", "81c", "xcr0")
 """The words in the agent's order, named by leaf, subleaf and register."""
 
 # (CPUID word, bit) -> name

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 import llvmlite.binding as binding
 
+from jit.emitter import Emitter, Place, places
 from jit.index import At, Atom, Binary, Index, Monomial, Var, index, specialise
 from jit.llvm_primitives import SPELLINGS, constant, vector_type
-from jit.primitives import PRIMITIVES
 from jit.program import (
     Block,
     Call,
@@ -64,25 +64,24 @@ def emit_assembly(ir: str, target: LlvmTarget) -> str:
     return target_machine(target).emit_assembly(binding.parse_assembly(ir))
 
 
-Slots = dict[tuple[int, ...], str]
+Slots = dict[Place, str]
 Key = tuple[str, Index, tuple[str, ...]]
 """A computed value: the buffer it points into or "", the expression, what its names stand for."""
 
 
-class _Function:
+class _Function(Emitter):
+    """One kernel as a function in LLVM IR."""
+
     def __init__(self, program: Program, target: LlvmTarget):
-        self.program, self.target = program, target
+        super().__init__(program, target)
         self.arch, self.fused = target.arch, target.has("fma")
         self.declared: set[str] = set()
         self.lines: list[str] = []
         self.names = 0
         self.label = "entry"
         self.known: list[dict[Key, str]] = [{}]
-        self.unrolled: dict[str, int] = {}
         self.integers: dict[str, str] = {}
         self.registers: dict[str, Slots] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.vector: tuple[str, int] | None = None
         self.dtypes: Mapping[str, str] = {b.name: b.dtype for b in program.buffers}
 
     # -- the frame ---------------------------------------------------------------------------
@@ -118,10 +117,6 @@ class _Function:
 
     # -- statements --------------------------------------------------------------------------
 
-    def block(self, body: Block) -> None:
-        for statement in body:
-            self.statement(statement)
-
     def scoped(self, body: Block) -> None:
         """A block whose computed values are not visible afterwards (they do not dominate)."""
         self.known.append({})
@@ -134,7 +129,7 @@ class _Function:
                 self.integers[name] = self.integer(value)
             case Registers(name, shape):
                 self.shapes[name] = shape
-                self.registers[name] = dict.fromkeys(_slots(shape), "poison")
+                self.registers[name] = dict.fromkeys(places(shape), "poison")
             case Store():
                 self.store(s)
             case If():
@@ -152,22 +147,6 @@ class _Function:
             self.unrolled[s.var] = i
             self.block(s.body)
         self.unrolled.pop(s.var, None)
-
-    def bound(self, value: Index) -> int:
-        number = specialise(value, self.unrolled).constant
-        if number is None:
-            raise ProgramError(f"{self.program.name}: `{value}` must be a constant to unroll")
-        return number
-
-    def vector_loop(self, s: For) -> None:
-        extent = s.extent
-        if extent is None or self.vector is not None or s.lo.constant != 0:
-            raise ProgramError(f"{self.program.name}: loop {s.var} cannot be a vector")
-        self.vector = (s.var, extent)
-        self.unrolled[s.var] = 0  # subscripts name the vector by its first lane
-        self.block(s.body)
-        self.vector = None
-        del self.unrolled[s.var]
 
     def real_loop(self, s: For) -> None:
         lo, hi = self.integer(s.lo), self.integer(s.hi)
@@ -257,18 +236,16 @@ class _Function:
     # -- values ------------------------------------------------------------------------------
 
     def store(self, s: Store) -> None:
-        lanes = self.vector[1] if self.vector else 1
+        lanes = self.lanes
         value = self.value(s.value, lanes)
         if s.buffer in self.registers:
-            slot, lane, whole = self.slot(s.buffer, s.subscript)
+            slot, lane, whole = self.register(s.buffer, s.subscript)
             if not whole:
                 old, t = self.registers[s.buffer][slot], self.type_of(s.buffer)
                 value = self.op(f"insertelement {t} {old}, float {value}, i32 {lane}")
             self.registers[s.buffer][slot] = value
             return
-        stride = self.vector_stride(s.subscript[-1])
-        if stride == 0 and lanes > 1:
-            raise ProgramError(f"{self.program.name}: a vector stored to one place of {s.buffer}")
+        self.check_store(s.buffer, s.subscript[-1])
         address = self.address(s.buffer, s.subscript)
         self.lines.append(f"  store {vector_type(lanes)} {value}, ptr {address}, align 4")
 
@@ -280,8 +257,7 @@ class _Function:
                 number = self.op(f"sitofp i64 {self.integer(expression)} to float")
                 return self.splat(number, lanes)
             case Call(name, args):
-                if any(not self.target.has(f) for f in PRIMITIVES[name].features):
-                    raise ProgramError(f"{self.target.name} has no {name}")
+                self.check_primitive(name)
                 operands = [self.value(a, lanes) for a in args]
                 return SPELLINGS[name](self, lanes, *operands)
             case Load(buffer, subscript):
@@ -297,33 +273,11 @@ class _Function:
         return loaded if wide else self.splat(loaded, lanes)
 
     def load_register(self, name: str, subscript: tuple[Index, ...], lanes: int) -> str:
-        slot, lane, whole = self.slot(name, subscript)
+        slot, lane, whole = self.register(name, subscript)
         held = self.registers[name][slot]
         if whole:
             return self.splat(held, lanes if self.shapes[name][-1] == 1 else 1)
         return self.splat(self.op(f"extractelement {self.type_of(name)} {held}, i32 {lane}"), lanes)
-
-    def slot(self, name: str, subscript: tuple[Index, ...]) -> tuple[tuple[int, ...], int, bool]:
-        """(which register, which lane, whether the whole of it is meant)."""
-        *outer, last = subscript
-        width = self.shapes[name][-1]
-        wide = self.vector is not None and self.vector_stride(last) == 1
-        if wide and self.vector is not None and self.vector[1] != width:
-            raise ProgramError(f"{self.program.name}: {name} has {width} lanes")
-        place = tuple(self.bound(i) for i in outer)
-        lane = self.bound(last)
-        if place not in self.registers[name] or not 0 <= lane < width:
-            raise ProgramError(f"{self.program.name}: {name}{[*place, lane]} is out of range")
-        return place, lane, wide or width == 1
-
-    def vector_stride(self, last: Index) -> int:
-        """The coefficient of the vector variable: 1 contiguous, 0 the same for all lanes."""
-        if self.vector is None:
-            return 0
-        stride = last.coefficient(self.vector[0])
-        if stride not in (0, 1):
-            raise ProgramError(f"{self.program.name}: `{last}` is not contiguous in a vector loop")
-        return stride
 
     def splat(self, scalar: str, lanes: int) -> str:
         if lanes == 1:
@@ -413,10 +367,3 @@ class _Function:
             return self.op(f"select i1 {c}, i64 {a}, i64 {b}")
         # Floor division: indices are not negative where it is used, the checker sees to it.
         return self.op(f"{'sdiv' if op == '//' else 'srem'} i64 {a}, {b}")
-
-
-def _slots(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    slots: list[tuple[int, ...]] = [()]
-    for extent in shape[:-1]:
-        slots = [(*s, i) for s in slots for i in range(extent)]
-    return slots

@@ -13,10 +13,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from jit.index import At, Atom, Binary, Index, Monomial, Var, index, substitute
+from jit.emitter import Emitter, places
+from jit.index import At, Atom, Binary, Index, Monomial, Var, index, specialise
 from jit.opencl.grid import WORK_GROUP, grid, product
 from jit.opencl.primitives import SPELLINGS, definitions, literal, vector_type
-from jit.primitives import PRIMITIVES
 from jit.program import (
     Block,
     Call,
@@ -53,16 +53,13 @@ def emit_source(programs: Iterable[Program], target: OpenCLTarget) -> str:
     return "\n".join([_HEAD, *(f"{text}\n" for text in definitions(used)), *kernels])
 
 
-class _Kernel:
+class _Kernel(Emitter):
     def __init__(self, program: Program, target: OpenCLTarget):
-        self.program, self.target = program, target
+        super().__init__(program, target)
         self.grid = grid(program)
         self.used: set[tuple[str, int]] = set()
         self.lines: list[str] = []
         self.depth = 1
-        self.unrolled: dict[str, Index] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.vector: tuple[str, int] | None = None
         self.buffers = {b.name: b for b in program.buffers}
 
     # -- the frame ---------------------------------------------------------------------------
@@ -94,10 +91,6 @@ class _Kernel:
         self.lines.append("    " * self.depth + text)
 
     # -- statements --------------------------------------------------------------------------
-
-    def block(self, body: Block) -> None:
-        for statement in body:
-            self.statement(statement)
 
     def braced(self, head: str, body: Block) -> None:
         self.line(f"{head}{{")
@@ -141,46 +134,34 @@ class _Kernel:
     def unroll_loop(self, s: For) -> None:
         scoped = any(isinstance(inner, (Registers, Let)) for inner in s.body)
         for i in range(self.bound(s.lo), self.bound(s.hi)):
-            self.unrolled[s.var] = index(i)
+            self.unrolled[s.var] = i
             if scoped:
                 self.braced("", s.body)
             else:
                 self.block(s.body)
         self.unrolled.pop(s.var, None)
 
-    def bound(self, value: Index) -> int:
-        number = substitute(value, self.unrolled).constant
-        if number is None:
-            raise ProgramError(f"{self.program.name}: `{value}` must be a constant to unroll")
-        return number
-
     def vector_loop(self, s: For) -> None:
-        extent = s.extent
-        if extent not in (1, *_LANES) or self.vector is not None or s.lo.constant != 0:
+        if s.extent not in (1, *_LANES):
             raise ProgramError(f"{self.program.name}: loop {s.var} cannot be a vector")
-        self.vector = (s.var, extent)
-        self.unrolled[s.var] = index(0)  # subscripts name the vector by its first lane
-        self.block(s.body)
-        self.vector = None
-        del self.unrolled[s.var]
+        super().vector_loop(s)
 
     def declare(self, name: str, shape: tuple[int, ...]) -> None:
         self.shapes[name] = shape
         if shape[-1] not in (1, *_LANES):
             raise ProgramError(f"{self.program.name}: {name} cannot have {shape[-1]} lanes")
-        slots = ", ".join(_slot(name, place) for place in _places(shape))
+        slots = ", ".join(_slot(name, place) for place in places(shape))
         self.line(f"{vector_type(shape[-1])} {slots};")
 
     # -- values ------------------------------------------------------------------------------
 
     def store(self, s: Store) -> None:
-        lanes = self.vector[1] if self.vector else 1
+        lanes = self.lanes
         value = self.value(s.value, lanes)
         if s.buffer in self.shapes:
-            self.line(f"{self.register(s.buffer, s.subscript)} = {value};")
+            self.line(f"{self.variable(s.buffer, s.subscript)} = {value};")
             return
-        if lanes > 1 and self.vector_stride(s.subscript[-1]) == 0:
-            raise ProgramError(f"{self.program.name}: a vector stored to one place of {s.buffer}")
+        self.check_store(s.buffer, s.subscript[-1])
         address = self.address(s.buffer, s.subscript)
         if lanes == 1:
             self.line(f"{s.buffer}[{address}] = {value};")
@@ -194,14 +175,13 @@ class _Kernel:
             case Number(expression):
                 return _splat(f"(float)({self.integer(expression)})", lanes)
             case Call(name, args):
-                if any(not self.target.has(f) for f in PRIMITIVES[name].features):
-                    raise ProgramError(f"{self.target.name} has no {name}")
+                self.check_primitive(name)
                 self.used.add((name, lanes))
                 return SPELLINGS[name](lanes, *(self.value(a, lanes) for a in args))
             case Load(buffer, subscript):
                 if buffer in self.shapes:
                     wide = self.shapes[buffer][-1] > 1 and self.vector_stride(subscript[-1]) == 1
-                    held = self.register(buffer, subscript)
+                    held = self.variable(buffer, subscript)
                     return held if wide else _splat(held, lanes)
                 return self.load(buffer, subscript, lanes)
         raise ProgramError(f"{value!r} is not a value")
@@ -212,30 +192,11 @@ class _Kernel:
             return f"vload{lanes}(0, {buffer} + {address})"
         return _splat(f"{buffer}[{address}]", lanes)
 
-    def register(self, name: str, subscript: tuple[Index, ...]) -> str:
+    def variable(self, name: str, subscript: tuple[Index, ...]) -> str:
         """The variable, or the lane of it, that is meant."""
-        *outer, last = subscript
-        width = self.shapes[name][-1]
-        wide = self.vector is not None and self.vector_stride(last) == 1
-        if wide and self.vector is not None and self.vector[1] != width:
-            raise ProgramError(f"{self.program.name}: {name} has {width} lanes")
-        place, lane = tuple(self.bound(i) for i in outer), self.bound(last)
-        inside = all(
-            0 <= i < extent for i, extent in zip((*place, lane), self.shapes[name], strict=True)
-        )
-        if not inside:
-            raise ProgramError(f"{self.program.name}: {name}{[*place, lane]} is out of range")
+        place, lane, whole = self.register(name, subscript)
         slot = _slot(name, place)
-        return slot if wide or width == 1 else f"{slot}.s{lane:x}"
-
-    def vector_stride(self, last: Index) -> int:
-        """The coefficient of the vector variable: 1 contiguous, 0 the same for all lanes."""
-        if self.vector is None:
-            return 0
-        stride = last.coefficient(self.vector[0])
-        if stride not in (0, 1):
-            raise ProgramError(f"{self.program.name}: `{last}` is not contiguous in a vector loop")
-        return stride
+        return slot if whole else f"{slot}.s{lane:x}"
 
     # -- integers ----------------------------------------------------------------------------
 
@@ -246,7 +207,7 @@ class _Kernel:
 
     def integer(self, value: Index) -> str:
         """The expression in C: all operands of / and % are non-negative, so both agree."""
-        value = substitute(value, self.unrolled)
+        value = specialise(value, self.unrolled)
         terms = [self.product(*term) for term in value.terms] or ["0"]
         return " + ".join(terms).replace(" + -", " - ")
 
@@ -273,13 +234,6 @@ class _Kernel:
                 sign = "/" if op == "//" else "%"
                 return f"({self.operand(left)} {sign} {self.operand(right)})"
         raise ProgramError(f"{atom!r} is not an atom")
-
-
-def _places(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    places: list[tuple[int, ...]] = [()]
-    for extent in shape[:-1]:
-        places = [(*place, i) for place in places for i in range(extent)]
-    return places
 
 
 def _slot(name: str, place: tuple[int, ...]) -> str:
