@@ -48,7 +48,7 @@ def profile(text: str) -> Profile:
         share = 0.0
     if not 0 < share < 1e6:
         raise ValueError(
-            f"--cases {text}: neither {', '.join(PROFILES)} nor a positive multiple of quick's cases"
+            f"--cases {text}: neither {', '.join(PROFILES)} nor a positive multiple of quick"
         )
     return Profile(f"{text} x quick", share, False)
 
