@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PY := $(BIN)/python
+SUITE := $(PY) -m pytest -n auto --pyargs conformance
 
 .PHONY: help venv qemu test lint demo bench conformance agent clean
 
@@ -36,13 +37,15 @@ qemu:
 	    { apt-get update -qq; apt-get install -y -qq qemu-user-static; }; } || \
 	  echo "QEMU is missing: what runs on emulated aarch64 is skipped; apt-get install qemu-user-static"
 
-test: $(READY) qemu lint  ## lint, types, unit tests, a quick conformance run
+test: $(READY) qemu lint  ## lint, types, unit tests, a quick conformance run on every device here
 	$(PY) -m pytest -n auto
-	$(PY) -m pytest --pyargs conformance --device host-isolated
-	$(PY) -m pytest --pyargs conformance --device opencl
-	@if command -v qemu-aarch64-static qemu-aarch64 >/dev/null; then \
-	  $(PY) -m pytest --pyargs conformance --device qemu:cortex-a76; \
-	else echo "no QEMU: the conformance run on emulated aarch64 is skipped"; fi
+	$(SUITE) --device host-isolated
+	@if command -v qemu-aarch64-static qemu-aarch64 >/dev/null; \
+	  then $(SUITE) --device qemu:cortex-a76; \
+	  else echo "skipped: conformance on aarch64, for QEMU is missing"; fi
+	@if $(PY) -c 'import sys, jit.opencl.runtime as r; sys.exit(not r.opencl_devices())' 2>/dev/null; \
+	  then $(SUITE) --device opencl; \
+	  else echo "skipped: conformance on OpenCL, for no device is here"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .
