@@ -46,11 +46,6 @@ test: $(READY) qemu lint  ## lint, types, unit tests, a quick conformance run on
 	@if $(PY) -c 'import sys, jit.opencl.runtime as r; sys.exit(not r.opencl_devices())' 2>/dev/null; \
 	  then $(SUITE) --device opencl; \
 	  else echo "skipped: conformance on OpenCL, for no device is here"; fi
-	$(PY) -m pytest --pyargs conformance --device host-isolated
-	$(PY) -m pytest --pyargs conformance --device opencl
-	@if command -v qemu-aarch64-static qemu-aarch64 >/dev/null; then \
-	  $(PY) -m pytest --pyargs conformance --device qemu:cortex-a76; \
-	else echo "no QEMU: the conformance run on emulated aarch64 is skipped"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .
