@@ -53,8 +53,8 @@ def _suite(config: pytest.Config) -> Suite:
         from jit.session import DeviceError
 
         try:
-            chosen = profile(config.getoption("--cases"))
-            config.stash[_SUITE] = Suite(open_backend(config.getoption("--device")), chosen)
+            device, cases = (str(config.getoption(f"--{name}")) for name in ("device", "cases"))
+            config.stash[_SUITE] = Suite(open_backend(device), profile(cases))
         except (DeviceError, ValueError) as error:
             raise pytest.UsageError(str(error)) from error
     return config.stash[_SUITE]

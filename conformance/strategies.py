@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import cast
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -279,8 +280,9 @@ def cases(
     draw: DrawFn, structures: SearchStrategy[Net], *, kinds: tuple[Kind, ...] = KINDS
 ) -> Case:
     """A net with numbers of one of the kinds (half of them exact), cut by the planner or not."""
-    exact = [kind for kind in kinds if kind in EXACT]
+    exact = tuple(kind for kind in kinds if kind in EXACT)
     either = st.one_of(st.sampled_from(exact or kinds), st.sampled_from(kinds))
-    values = Values(draw(either), draw(st.integers(0, 2**32 - 1)))
+    kind = cast(Kind, draw(either))
+    values = Values(kind, draw(st.integers(0, 2**32 - 1)))
     cut = draw(st.one_of(st.none(), cuts()))
     return Case(draw(structures), values, cut, draw(st.sampled_from((0, 0, 0, 2))))
