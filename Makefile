@@ -1,15 +1,17 @@
 # Every target makes .venv when it is missing.  `make demo` and `make test` are all that is needed.
 
 PYTHON ?= python3
-# The public index's default torch is a GPU build of several gigabytes; this one has CPU builds.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Public indexes default to a GPU build of torch of several gigabytes; give the address of PyTorch's
+# index of CPU builds here to avoid it: make TORCH_INDEX=...
+TORCH_INDEX ?=
 TORCH := torch==2.13.0
-EXTRAS := torch,data,report,opencl,conformance,dev
+EXTRAS := torch,data,report,opencl,bench,conformance,dev
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PY := $(BIN)/python
+SUITE := $(PY) -m pytest -n auto --pyargs conformance
 
 .PHONY: help venv qemu test lint demo bench conformance agent clean
 
@@ -24,7 +26,7 @@ $(READY): pyproject.toml
 	  { echo "gossamer needs Python 3.11 or newer: make PYTHON=python3.11 venv"; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "making .venv failed; on Debian: apt-get install python3-venv"; exit 1; }
-	$(PY) -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(PY) -m pip install --quiet --no-deps $(addprefix --extra-index-url ,$(TORCH_INDEX)) $(TORCH)
 	$(PY) -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $(READY)
 
@@ -35,8 +37,20 @@ qemu:
 	    { apt-get update -qq; apt-get install -y -qq qemu-user-static; }; } || \
 	  echo "QEMU is missing: what runs on emulated aarch64 is skipped; apt-get install qemu-user-static"
 
-test: $(READY) qemu lint  ## lint, types, unit tests, a quick conformance run
+test: $(READY) qemu lint  ## lint, types, unit tests, a quick conformance run on every device here
 	$(PY) -m pytest -n auto
+	$(SUITE) --device host-isolated
+	@if command -v qemu-aarch64-static qemu-aarch64 >/dev/null; \
+	  then $(SUITE) --device qemu:cortex-a76; \
+	  else echo "skipped: conformance on aarch64, for QEMU is missing"; fi
+	@if $(PY) -c 'import sys, jit.opencl.runtime as r; sys.exit(not r.opencl_devices())' 2>/dev/null; \
+	  then $(SUITE) --device opencl; \
+	  else echo "skipped: conformance on OpenCL, for no device is here"; fi
+	$(PY) -m pytest --pyargs conformance --device host-isolated
+	$(PY) -m pytest --pyargs conformance --device opencl
+	@if command -v qemu-aarch64-static qemu-aarch64 >/dev/null; then \
+	  $(PY) -m pytest --pyargs conformance --device qemu:cortex-a76; \
+	else echo "no QEMU: the conformance run on emulated aarch64 is skipped"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -50,7 +64,7 @@ bench: $(READY)  ## time a pruned layer against its dense self
 	$(BIN)/gossamer bench --layer conv3d:256x256x3x3x3@4x14x14 --scheme kgs:32x4 --keep 0.28
 
 conformance: $(READY) qemu  ## the exhaustive conformance run
-	$(PY) -m pytest --pyargs conformance --device host-isolated
+	$(PY) -m pytest --pyargs conformance --device host-isolated --cases exhaustive
 
 agent: $(READY)  ## rebuild the agents that run code on devices (needs clang and lld)
 	$(PY) -m jit.arm64.agent.build

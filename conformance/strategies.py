@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import cast
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -280,9 +279,10 @@ def cases(
     draw: DrawFn, structures: SearchStrategy[Net], *, kinds: tuple[Kind, ...] = KINDS
 ) -> Case:
     """A net with numbers of one of the kinds (half of them exact), cut by the planner or not."""
-    exact = tuple(kind for kind in kinds if kind in EXACT)
-    either = st.one_of(st.sampled_from(exact or kinds), st.sampled_from(kinds))
-    kind = cast(Kind, draw(either))
-    values = Values(kind, draw(st.integers(0, 2**32 - 1)))
+    exact: tuple[Kind, ...] = tuple(kind for kind in kinds if kind in EXACT)
+    either: SearchStrategy[Kind] = st.one_of(
+        st.sampled_from(exact or kinds), st.sampled_from(kinds)
+    )
+    values = Values(draw(either), draw(st.integers(0, 2**32 - 1)))
     cut = draw(st.one_of(st.none(), cuts()))
     return Case(draw(structures), values, cut, draw(st.sampled_from((0, 0, 0, 2))))

@@ -48,9 +48,8 @@ def profile(text: str) -> Profile:
     except ValueError:
         share = 0.0
     if not 0 < share < 1e6:
-        raise ValueError(
-            f"--cases {text}: neither {', '.join(PROFILES)} nor a positive multiple of quick"
-        )
+        known = ", ".join(PROFILES)
+        raise ValueError(f"--cases {text}: neither {known} nor a positive multiple of quick's")
     return Profile(f"{text} x quick", share, False)
 
 

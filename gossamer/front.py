@@ -15,7 +15,6 @@ from gossamer.errors import ModelError
 from gossamer.network import Network
 from jit.artifact import build
 from jit.cache import CodeCache
-
 from jit.executable import open_executable
 from jit.plan_file import load_plan, save_plan
 from jit.session import DeviceError
@@ -52,8 +51,10 @@ def capture(model: Any, example: Sequence[Any] | None = None) -> Graph:
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"{type(model).__name__} cannot be captured, a torch.nn.Module can")
     if example is None:
-        raise ModelError(f"capturing {type(model).__name__} needs example inputs: capture(model, "
-                         "(x,)); only their shapes matter")
+        raise ModelError(
+            f"capturing {type(model).__name__} needs example inputs: capture(model, "
+            "(x,)); only their shapes matter"
+        )
     if not isinstance(example, (tuple, list)):
         example = (example,)
     return capture_torch(model, tuple(example), masks=masks(model))
@@ -73,8 +74,9 @@ def plan(graph: Graph, target: str = "host", threads: int = 1) -> Plan:
     return jit.decide.plan(graph, target, threads)
 
 
-def compile(plan: Plan, device: str = "host", *, counting: bool = False,
-            cache: bool = True) -> Network:
+def compile(
+    plan: Plan, device: str = "host", *, counting: bool = False, cache: bool = True
+) -> Network:
     """Make code for the plan and load it on a device.  Close the network, or use `with`.
 
     Args:
@@ -98,8 +100,13 @@ def _user_cache() -> CodeCache | None:
         return None
 
 
-def check(plan: Plan, device: str = "host-isolated", *, inputs: Sequence[np.ndarray] | None = None,
-          seed: int = 0) -> CheckReport:
+def check(
+    plan: Plan,
+    device: str = "host-isolated",
+    *,
+    inputs: Sequence[np.ndarray] | None = None,
+    seed: int = 0,
+) -> CheckReport:
     """Run the plan layer by layer and hold each layer to its proven error bound.
 
     Args:
@@ -113,9 +120,9 @@ def check(plan: Plan, device: str = "host-isolated", *, inputs: Sequence[np.ndar
     """
     from conformance.check import check_plan
 
-    given = random_inputs(plan, seed) if inputs is None else list(inputs)
+    given = random_inputs(plan, seed) if inputs is None else inputs
     with compile(plan, device) as network:
-        return check_plan(plan, network.executable, given)
+        return check_plan(plan, network.executable, tuple(given))
 
 
 def random_inputs(plan: Plan, seed: int = 0) -> list[np.ndarray]:

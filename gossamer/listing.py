@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from gossamer.errors import ModelError
 from jit.artifact import Artifact, module_ir
 from jit.llvm import emit_assembly, emit_object
 from jit.pipeline import Kernel
 from jit.target import llvm_target
-
-from gossamer.errors import ModelError
 
 
 def llvm_text(artifact: Artifact, layer: str | None = None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jit.executable import Executable
+from jit.executable import Executable, StepTime
 from refimpl.plan_report import short
 
 UNSTEADY = 0.05
@@ -70,8 +70,10 @@ class Profile:
         cells = [HEADINGS, *self.table]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
-            "  ".join(c.ljust(w) if i < 2 else c.rjust(w)
-                      for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+            "  ".join(
+                c.ljust(w) if i < 2 else c.rjust(w)
+                for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
             for row in cells
         ]
         return "\n".join([self.summary, "", *lines])
@@ -84,12 +86,14 @@ def profile_of(executable: Executable, inputs: Sequence[np.ndarray], runs: int) 
     rows = []
     for time in executable.profile(*inputs, runs=runs):
         step = steps[time.step]
-        quantiles = (time.percentile(q) for q in (10, 50, 90))
         how = step.choice.winner or step.op
-        rows.append(ProfileRow(step.name, step.label, how, *quantiles, step.kept_macs))
-    whole = np.percentile(executable.run(runs=runs, warmup=1).nanoseconds, (10, 50, 90)) / 1000
+        rows.append(_row(step.name, step.label, how, time, step.kept_macs))
+    times = StepTime(plan.name, executable.run(runs=runs, warmup=1).nanoseconds)
     kept = sum(step.kept_macs for step in plan.steps)
-    return Profile(
-        plan.name, executable.session.name, runs, tuple(rows),
-        ProfileRow(plan.name, plan.name, "whole", *map(float, whole), kept),
-    )
+    whole = _row(plan.name, plan.name, "whole", times, kept)
+    return Profile(plan.name, executable.session.name, runs, tuple(rows), whole)
+
+
+def _row(name: str, layer: str, how: str, time: StepTime, macs: int) -> ProfileRow:
+    p10, p50, p90 = (time.percentile(q) for q in (10, 50, 90))
+    return ProfileRow(name, layer, how, p10, p50, p90, macs)

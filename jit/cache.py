@@ -54,8 +54,12 @@ def code_key(kernels: Mapping[str, Kernel], machine: Target, optimisation: int) 
     """64 hex digits of everything that the code of these kernels depends on."""
     # Kernels and targets are frozen dataclasses of names and numbers: their repr is exact.
     parts = (
-        repr(sorted(kernels.items(), key=lambda item: item[0])), repr(machine), str(optimisation),
-        llvmlite.__version__, str(llvm.llvm_version_info), _source_digest(),
+        repr(sorted(kernels.items(), key=lambda item: item[0])),
+        repr(machine),
+        str(optimisation),
+        llvmlite.__version__,
+        str(llvm.llvm_version_info),
+        _source_digest(),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -38,8 +38,14 @@ class StepTime:
 class Executable:
     """A compiled network on a device; a context manager that frees its memory there."""
 
-    def __init__(self, artifact: Artifact, session: Session, *, guard: Guard = "none",
-                 owns_session: bool = False):
+    def __init__(
+        self,
+        artifact: Artifact,
+        session: Session,
+        *,
+        guard: Guard = "none",
+        owns_session: bool = False,
+    ):
         """Load code and constants and reserve memory.
 
         Args:
@@ -70,21 +76,32 @@ class Executable:
         """Copy the inputs to the device. Raises InputError naming the input that does not fit."""
         if len(inputs) != len(self.plan.inputs):
             wanted = ", ".join(self.plan.inputs)
-            raise InputError(f"{self.plan.name} takes {len(self.plan.inputs)} inputs ({wanted}), "
-                             f"not {len(inputs)}")
+            raise InputError(
+                f"{self.plan.name} takes {len(self.plan.inputs)} inputs ({wanted}), "
+                f"not {len(inputs)}"
+            )
         for name, array in zip(self.plan.inputs, inputs, strict=True):
             shape = self.plan.places[name].shape
             if tuple(np.shape(array)) != shape:
-                raise InputError(f"input {name} has shape {tuple(np.shape(array))}, the plan was "
-                                 f"made for {shape}")
+                raise InputError(
+                    f"input {name} has shape {tuple(np.shape(array))}, the plan was "
+                    f"made for {shape}"
+                )
             data = np.ascontiguousarray(array, dtype=np.float32)
             self._placement.write(f"input:{name}", data)
 
-    def run(self, *, runs: int = 1, warmup: int = 0, count: bool = False,
-            timeout_s: float = 600.0) -> CallResult:
+    def run(
+        self, *, runs: int = 1, warmup: int = 0, count: bool = False, timeout_s: float = 600.0
+    ) -> CallResult:
         """Run the network on the inputs that lie there."""
-        return self._placement.call(0, len(self.artifact.launches), runs=runs, warmup=warmup,
-                                    count=count, timeout_s=timeout_s)
+        return self._placement.call(
+            0,
+            len(self.artifact.launches),
+            runs=runs,
+            warmup=warmup,
+            count=count,
+            timeout_s=timeout_s,
+        )
 
     def results(self) -> tuple[np.ndarray, ...]:
         """The outputs of the last run, float32."""
@@ -177,16 +194,20 @@ def _place(artifact: Artifact, session: Session, guard: Guard) -> Placement:
         _check_features(artifact, session)
         return OpenCLPlacement(artifact, session, guard)
     made = f" ({target.arch})" if target.arch != target.name else ""
-    raise DeviceError(f"the plan is for {target.name}{made}, {session.name} runs {info.arch}; plan "
-                      "it for a target of that architecture")
+    raise DeviceError(
+        f"the plan is for {target.name}{made}, {session.name} runs {info.arch}; plan "
+        "it for a target of that architecture"
+    )
 
 
 def _check_features(artifact: Artifact, session: Session) -> None:
     missing = sorted(set(artifact.target.features) - session.info.features)
     if missing:
-        raise DeviceError(f"the plan is for {artifact.target.name}, {session.name} lacks "
-                          f"{', '.join(missing)}; plan it for a target without them, or "
-                          "choose another device")
+        raise DeviceError(
+            f"the plan is for {artifact.target.name}, {session.name} lacks "
+            f"{', '.join(missing)}; plan it for a target without them, or "
+            "choose another device"
+        )
 
 
 def _spans(launches: tuple[Launch, ...]) -> dict[str, tuple[int, int]]:

@@ -151,11 +151,19 @@ class _Lowering:
             raise PlanError(f"{step.name}: has no schedule")
         stride = dict(step.attributes).get("stride", ())
         return ConvKernel(
-            rank=len(x.shape) - 2, rows=rows, lanes=s.lanes, tile=tile, run=s.run,
-            x_block=x.layout.block, y_block=y.layout.block,
-            stride_w=stride[-1] if stride else 1, activation=step.activation,
-            residual=bool(step.residual), filters_first=s.filters_first,
-            fused=self.target.has("fma"), grid=self.target.grid,
+            rank=len(x.shape) - 2,
+            rows=rows,
+            lanes=s.lanes,
+            tile=tile,
+            run=s.run,
+            x_block=x.layout.block,
+            y_block=y.layout.block,
+            stride_w=stride[-1] if stride else 1,
+            activation=step.activation,
+            residual=bool(step.residual),
+            filters_first=s.filters_first,
+            fused=self.target.has("fma"),
+            grid=self.target.grid,
         )
 
     def conv_sizes(
@@ -213,8 +221,14 @@ class _Lowering:
         return (np.concatenate(values), joined.astype(np.int32), np.array(first, np.int32))
 
     def conv_launch(
-        self, step: Step, kernel: ConvKernel, packed: Mapping[str, Ref], sizes: dict[str, int],
-        row: int, h0: int, w0: int,
+        self,
+        step: Step,
+        kernel: ConvKernel,
+        packed: Mapping[str, Ref],
+        sizes: dict[str, int],
+        row: int,
+        h0: int,
+        w0: int,
     ) -> Launch:
         x, y = self.plan.places[step.inputs[0]], self.plan.places[step.name]
         x_skip = _corner(x, dict(step.attributes).get("padding", ()), sizes, h0, w0)
@@ -241,8 +255,9 @@ class _Lowering:
         for axis, (lo, hi) in enumerate(layout.halo):
             for depth, begin in ((lo, 0), (hi, memory[2 + axis] - hi)):
                 if depth:
-                    yield self.zeros(step, begin * strides[axis] - origin,
-                                     {f"O{letters[axis]}": depth})
+                    yield self.zeros(
+                        step, begin * strides[axis] - origin, {f"O{letters[axis]}": depth}
+                    )
 
     def written_slots(self, step: Step) -> int:
         """Channel slots that the step's kernels write at every position."""
@@ -313,8 +328,14 @@ class _Lowering:
                 padded = np.zeros(sizes["C"], np.float32)
                 padded[: y.shape[1]] = self.plan.constants[name].array
                 refs[buffer] = self.constants.add(padded)
-        kernel = ElementKernel(len(y.shape) - 2, y.layout.block, step.op,  # type: ignore[arg-type]
-                               step.activation, self.target.has("fma"), self.target.grid)
+        kernel = ElementKernel(
+            len(y.shape) - 2,
+            y.layout.block,
+            step.op,  # type: ignore[arg-type]
+            step.activation,
+            self.target.has("fma"),
+            self.target.grid,
+        )
         return _launch(step, kernel, refs, sizes)
 
     def pool(self, step: Step) -> Launch:
@@ -332,13 +353,20 @@ class _Lowering:
         divisor = "none" if maximum else "window"
         if attributes.get("count_include_pad"):
             divisor = "padded_window"
-        kernel = PoolKernel(len(letters), y.layout.block, "maximum" if maximum else "add",
-                            "kernel" not in attributes, divisor,  # type: ignore[arg-type]
-                            self.target.grid)
+        kernel = PoolKernel(
+            len(letters),
+            y.layout.block,
+            "maximum" if maximum else "add",
+            "kernel" not in attributes,
+            divisor,  # type: ignore[arg-type]
+            self.target.grid,
+        )
         return _launch(step, kernel, refs, sizes)
 
 
-def _launch(step: Step, kernel: Kernel, refs: Mapping[str, Ref], sizes: Mapping[str, int]) -> Launch:
+def _launch(
+    step: Step, kernel: Kernel, refs: Mapping[str, Ref], sizes: Mapping[str, int]
+) -> Launch:
     return Launch(step.name, kernel, tuple(refs.items()), dict(sizes))
 
 

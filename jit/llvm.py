@@ -230,7 +230,9 @@ class _Function:
             name, slot = key
             self.merge(key, (then[name][slot], then_label), (orelse[name][slot], else_label))
 
-    def merge(self, key: tuple[str, tuple[int, ...]], a: tuple[str, str], b: tuple[str, str]) -> None:
+    def merge(
+        self, key: tuple[str, tuple[int, ...]], a: tuple[str, str], b: tuple[str, str]
+    ) -> None:
         """A register after two paths meet."""
         name, slot = key
         t = self.type_of(name)

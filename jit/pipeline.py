@@ -76,10 +76,12 @@ class Trace:
 def conv_stages(k: ConvKernel) -> list[Stage]:
     """From naive loops to register tiles over kept columns."""
     return [
-        Stage("compact", "keep only the kept columns, reordered into strips",
-              lambda p: compact(p, k)),
-        Stage("tile", "cut positions into tiles and choose the order of loops",
-              lambda p: tile(p, k)),
+        Stage(
+            "compact", "keep only the kept columns, reordered into strips", lambda p: compact(p, k)
+        ),
+        Stage(
+            "tile", "cut positions into tiles and choose the order of loops", lambda p: tile(p, k)
+        ),
         Stage("vectorise", "make the filters of a strip vectors", lambda p: vectorise(p, k)),
         Stage("jam", "unroll the tile inside the loop over columns", jam),
         Stage("fuse", "join bias, residual and activation to the tile", fuse),
@@ -103,8 +105,9 @@ def channelwise_stages(
     """For kernels that treat every channel alike; `outer` are the loops whose stores are apart."""
     stages: list[Stage] = []
     if block > 1:
-        stages.append(Stage("channels", "make the channels of a block a vector",
-                            lambda p: channels(p, block)))
+        stages.append(
+            Stage("channels", "make the channels of a block a vector", lambda p: channels(p, block))
+        )
     if accumulates:
         stages.append(Stage("promote", "hold the window's value in a register", promote))
     stages.append(Stage("address", "one offset per access, invariant parts outside", address))
@@ -118,8 +121,9 @@ def stages(kernel: Kernel) -> list[Stage]:
             return conv_stages(kernel)
         case PoolKernel() | ElementKernel() | HaloKernel():
             outer = ["cb" if kernel.block > 1 else "c", "n", *_POSITIONS]
-            return channelwise_stages(kernel.block, outer, grid=kernel.grid,
-                                      accumulates=isinstance(kernel, PoolKernel))
+            return channelwise_stages(
+                kernel.block, outer, grid=kernel.grid, accumulates=isinstance(kernel, PoolKernel)
+            )
         case RelayoutKernel():
             blocked = kernel.rank > 0 and max(kernel.x_block, kernel.y_block) > 1
             positions = _POSITIONS[3 - kernel.rank :]
@@ -149,8 +153,15 @@ def lower(kernel: Kernel) -> Trace:
     """Run the stages of the kernel's family; equal kernels share one Trace."""
     start = time.perf_counter()
     program = definition(kernel)
-    entries = [Entry("naive", "the definition: every weight, one after another", program,
-                     time.perf_counter() - start, True)]
+    entries = [
+        Entry(
+            "naive",
+            "the definition: every weight, one after another",
+            program,
+            time.perf_counter() - start,
+            True,
+        )
+    ]
     for stage in stages(kernel):
         start = time.perf_counter()
         result = stage.run(program)

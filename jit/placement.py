@@ -10,12 +10,13 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 
 from jit.artifact import Artifact, NativeArtifact
 from jit.launches import Ref
-from jit.session import CallResult, DeviceError, Guard, MachineSession
+from jit.session import CallResult, DeviceError, DeviceLost, Guard, MachineSession
 
 
 class Placement(ABC):
@@ -118,8 +119,9 @@ class MachinePlacement(Placement):
     def close(self) -> None:
         """Free the memory on the device; closing twice is harmless."""
         owned, self._owned = self._owned, []
-        for address in reversed(owned):
-            self.session.free(address)
+        with suppress(DeviceLost):  # then its memory is gone too
+            for address in reversed(owned):
+                self.session.free(address)
 
     def _alloc(self, nbytes: int, guard: Guard = "none") -> int:
         address = self.session.alloc(max(nbytes, 4), guard=guard)

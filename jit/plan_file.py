@@ -76,8 +76,13 @@ def plan_bytes(plan: Plan) -> bytes:
         weights[name] = _packed(tiles)
         tensors |= _flat(name, tiles)
     described = {f.name: getattr(plan, f.name) for f in fields(Plan) if f.name not in _ARRAYS}
-    head = {"format": FORMAT, "version": VERSION, "digest": _BLANK,
-            "plan": encode(described), "weights": encode(weights)}
+    head = {
+        "format": FORMAT,
+        "version": VERSION,
+        "digest": _BLANK,
+        "plan": encode(described),
+        "weights": encode(weights),
+    }
     ordered = dict(sorted(tensors.items()))
     data = to_safetensors(ordered, {_KEY: json.dumps(head, allow_nan=False)})
     digest = hashlib.sha256(data).hexdigest()
@@ -127,13 +132,18 @@ def _parse(data: bytes) -> Plan:
     tensors, head = _opened(data)
     _check_head(head)
     _check_digest(data, head.get("digest"))
-    _require(head.keys() == {"format", "version", "digest", "plan", "weights"},
-             "its header has other entries than a plan file's")
-    weights = {name: _tiles(name, packed, tensors) for name, packed in
-               decode(Mapping[str, _Packed], head["weights"], "weights").items()}
+    _require(
+        head.keys() == {"format", "version", "digest", "plan", "weights"},
+        "its header has other entries than a plan file's",
+    )
+    weights = {
+        name: _tiles(name, packed, tensors)
+        for name, packed in decode(Mapping[str, _Packed], head["weights"], "weights").items()
+    }
     names = [n for n in tensors if n.endswith("#constant")]
-    constants = {text(n.removesuffix("#constant"), "a constant"): Constant(tensors.pop(n))
-                 for n in names}
+    constants = {
+        text(n.removesuffix("#constant"), "a constant"): Constant(tensors.pop(n)) for n in names
+    }
     _require(not tensors, f"nothing uses its tensor {min(tensors, default='')!r:.80}")
     plan = _plan(head["plan"], weights, constants)
     check_rules(plan)
@@ -161,9 +171,11 @@ def _opened(data: bytes) -> tuple[Tensors, dict[str, Any]]:
 def _check_head(head: Any) -> None:
     known = isinstance(head, dict) and head.get("format") == FORMAT
     _require(known, "it is not a plan file")
-    _require(head.get("version") == VERSION,
-             f"it has version {head.get('version')!r:.20} of the format, this reads {VERSION}; "
-             "make it again with `gossamer plan`")
+    _require(
+        head.get("version") == VERSION,
+        f"it has version {head.get('version')!r:.20} of the format, this reads {VERSION}; "
+        "make it again with `gossamer plan`",
+    )
 
 
 def _check_digest(data: bytes, digest: Any) -> None:
@@ -184,14 +196,14 @@ def _tiles(name: str, packed: _Packed, tensors: Tensors) -> Tiles:
     rows = _taken(tensors, f"{name}#rows", "<i4", sum(r for r, _ in sizes))
     columns = _taken(tensors, f"{name}#columns", "<i4", sum(c for _, c in sizes))
     values = _taken(tensors, f"{name}#values", "<f4", sum(r * c for r, c in sizes))
-    at = np.zeros(3, int)
+    i = j = k = 0
     strips = []
     for strip in packed.strips:
         tiles = []
         for r, c in strip:
-            (i, j, k), at = at, at + (r, c, r * c)
-            tiles.append(Tile(rows[i : i + r], columns[j : j + c],
-                              values[k : k + r * c].reshape(c, r)))
+            block = values[k : k + r * c].reshape(c, r)
+            tiles.append(Tile(rows[i : i + r], columns[j : j + c], block))
+            i, j, k = i + r, j + c, k + r * c
         strips.append(tuple(tiles))
     return Tiles(packed.shape, tuple(strips))
 
@@ -207,8 +219,10 @@ def _taken(tensors: Tensors, name: str, dtype: str, size: int) -> np.ndarray:
 
 def _plan(value: Any, weights: Mapping[str, Tiles], constants: Mapping[str, Constant]) -> Plan:
     hints = {n: hint for n, hint in get_type_hints(Plan).items() if n not in _ARRAYS}
-    _require(isinstance(value, dict) and value.keys() == hints.keys(),
-             f"its plan is not an object of {', '.join(hints)}")
+    _require(
+        isinstance(value, dict) and value.keys() == hints.keys(),
+        f"its plan is not an object of {', '.join(hints)}",
+    )
     known = {n: decode(hint, value[n], n) for n, hint in hints.items()}
     return Plan(**known, weights=weights, constants=constants)
 

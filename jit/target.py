@@ -49,7 +49,7 @@ class Target(ABC):
     @property
     @abstractmethod
     def arch(self) -> str:
-        """"x86_64", "aarch64" or "opencl"; a device runs code of one of them."""
+        """ "x86_64", "aarch64" or "opencl"; a device runs code of one of them."""
 
     @property
     def lanes(self) -> int:
@@ -70,7 +70,7 @@ class LlvmTarget(Target):
 
     @property
     def arch(self) -> str:
-        """"x86_64" or "aarch64"."""
+        """ "x86_64" or "aarch64"."""
         return self.triple.split("-")[0]
 
     def has(self, feature: str) -> bool:
@@ -94,13 +94,26 @@ class OpenCLTarget(Target):
 
     @property
     def arch(self) -> str:
-        """"opencl"."""
+        """ "opencl"."""
         return "opencl"
 
 
 _X86_BASE = ()  # SSE2 belongs to every x86-64 CPU
-_AVX2 = (*_X86_BASE, "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c",
-         "bmi", "bmi2", "lzcnt")
+_AVX2 = (
+    *_X86_BASE,
+    "sse3",
+    "ssse3",
+    "sse4.1",
+    "sse4.2",
+    "popcnt",
+    "avx",
+    "avx2",
+    "fma",
+    "f16c",
+    "bmi",
+    "bmi2",
+    "lzcnt",
+)
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
 _KB, _MB = 1024, 1024 * 1024
 
@@ -115,7 +128,12 @@ def _x86(name: str, cpu: str, features: tuple[str, ...], bits: int, registers: i
 
 
 def _arm(
-    cpu: str, *extra: str, l1: int = 64, l2: int = 512, pipes: float = 2, loads: float = 2,
+    cpu: str,
+    *extra: str,
+    l1: int = 64,
+    l2: int = 512,
+    pipes: float = 2,
+    loads: float = 2,
     latency: int = 4,
 ) -> LlvmTarget:
     features = ("neon", "fp-armv8", *extra)
@@ -193,6 +211,9 @@ def host_target() -> Target:
 def target_machine(target: LlvmTarget, optimisation: int = 2) -> llvm.TargetMachine:
     """LLVM's code generator for the target: position independent, small code model."""
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.feature_string, opt=optimisation, reloc="pic",
+        cpu=target.cpu,
+        features=target.feature_string,
+        opt=optimisation,
+        reloc="pic",
         codemodel="small",
     )

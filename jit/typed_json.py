@@ -79,8 +79,9 @@ def _tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     else:
         kinds = args
         _require(len(value) == len(kinds), where, f"an array of {len(kinds)}")
-    return tuple(decode(k, v, f"{where}[{i}]")
-                 for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    return tuple(
+        decode(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True))
+    )
 
 
 def _free(value: Any, where: str) -> Any:
@@ -97,7 +98,7 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is str:
         return text(value, where)
     if kind is float and isinstance(value, dict):
-        special = value.get("float")
+        special = str(value.get("float"))
         _require(value.keys() == {"float"} and special in ("inf", "-inf", "nan"), where, "a float")
         return float(special)
     # A whole number is a float too, but True is no number.

@@ -50,9 +50,19 @@ def rows(plan: Plan) -> list[ReportRow]:
 def _row(plan: Plan, step: Step) -> ReportRow:
     place = plan.places[step.name]
     return ReportRow(
-        step.name, step.label, step.op, step.choice.winner or step.op, place.shape, str(place.layout),
-        step.dense_macs, step.kept_macs, _weight_bytes(plan, step), step.choice.cycles,
-        step.choice.reason, step.covers, step.choice.candidates,
+        step.name,
+        step.label,
+        step.op,
+        step.choice.winner or step.op,
+        place.shape,
+        str(place.layout),
+        step.dense_macs,
+        step.kept_macs,
+        _weight_bytes(plan, step),
+        step.choice.cycles,
+        step.choice.reason,
+        step.covers,
+        step.choice.candidates,
     )
 
 
@@ -85,8 +95,10 @@ def show(plan: Plan) -> str:
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     numeric = range(3, 7)
     lines = [
-        "  ".join(c.rjust(w) if i in numeric else c.ljust(w)
-                  for i, (c, w) in enumerate(zip(cells, widths, strict=True))).rstrip()
+        "  ".join(
+            c.rjust(w) if i in numeric else c.ljust(w)
+            for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
         for cells in table
     ]
     return "\n".join([summary(plan), "", *lines])

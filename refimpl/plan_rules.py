@@ -108,8 +108,9 @@ def _result(plan: Plan, step: Step, shapes: list[Shape]) -> Shape:
     least, most = operator.arity
     _require(least <= len(shapes) <= (most or least), step.name, f"{step.op} of {shapes}")
     kinds = operator.attributes
-    sound = attributes.keys() == kinds.keys() and all(kinds[n].accepts(attributes[n])
-                                                      for n in kinds)
+    sound = attributes.keys() == kinds.keys() and all(
+        kinds[n].accepts(attributes[n]) for n in kinds
+    )
     _require(sound, step.name, f"attributes {attributes} are not those of {step.op}")
     if step.op == "softmax":
         _require(len(shapes[0]) == 2 and attributes["axis"] == 1, step.name, f"softmax of {shapes}")
@@ -133,7 +134,9 @@ def _check_activation(step: Step) -> None:
     name, numbers = step.activation
     operator = OPERATORS.get(name)
     fits = operator is not None and len(numbers) == len(operator.attributes)
-    _require(fits and name != "gelu", step.name, f"no activation {name!r} of {len(numbers)} numbers")
+    _require(
+        fits and name != "gelu", step.name, f"no activation {name!r} of {len(numbers)} numbers"
+    )
 
 
 # -- layouts and packing -----------------------------------------------------------------------
@@ -170,8 +173,11 @@ def _check_packed(plan: Plan, step: Step) -> None:
         height = _check_strip_rows(step, strip[0], row, weight.shape[0])
         _check_columns(plan, step, strip[0])
         row += height
-    _require(row == -(-weight.shape[0] // s.lanes) * s.lanes, step.name,
-             f"its strips hold {row} rows, it has {weight.shape[0]} filters")
+    _require(
+        row == -(-weight.shape[0] // s.lanes) * s.lanes,
+        step.name,
+        f"its strips hold {row} rows, it has {weight.shape[0]} filters",
+    )
 
 
 def _check_strip_rows(step: Step, tile: Tile, row: int, filters: int) -> int:
@@ -179,8 +185,11 @@ def _check_strip_rows(step: Step, tile: Tile, row: int, filters: int) -> int:
     assert s is not None
     ids = np.arange(row, row + height)
     fits = 1 <= height <= s.rows and height % s.lanes == 0
-    _require(fits and np.array_equal(tile.rows, np.where(ids < filters, ids, -1)), step.name,
-             f"the strip at row {row} is not one of consecutive filters in vectors of {s.lanes}")
+    _require(
+        fits and np.array_equal(tile.rows, np.where(ids < filters, ids, -1)),
+        step.name,
+        f"the strip at row {row} is not one of consecutive filters in vectors of {s.lanes}",
+    )
     return height
 
 
@@ -190,15 +199,21 @@ def _check_columns(plan: Plan, step: Step, tile: Tile) -> None:
     columns = tile.columns.astype(np.int64)
     if columns.size == 0:
         return
-    inside = 0 <= columns.min() and columns.max() < prod(shape[1:])
-    _require(inside and np.unique(columns).size == columns.size, step.name,
-             "a column is out of range or stored twice")
+    inside = columns.min() >= 0 and columns.max() < prod(shape[1:])
+    _require(
+        inside and np.unique(columns).size == columns.size,
+        step.name,
+        "a column is out of range or stored twice",
+    )
     kernel, block = prod(shape[2:]), plan.places[step.inputs[0]].layout.block
     _require(columns.size % s.run == 0, step.name, f"its columns are not runs of {s.run}")
     runs = columns.reshape(-1, s.run)
     channel = runs[:, 0] // kernel
     steady = np.array_equal(runs, runs[:, :1] + kernel * np.arange(s.run))
-    _require(steady and bool(np.all(channel % block + s.run <= block)) or s.run == 1, step.name,
-             f"its columns are not runs of {s.run} neighbouring channels")
-    _require(bool(np.all(np.diff(channel // s.channel_block) >= 0)), step.name,
-             "its columns are not ordered by block of channels")
+    whole = s.run == 1 or (steady and bool(np.all(channel % block + s.run <= block)))
+    _require(whole, step.name, f"its columns are not runs of {s.run} neighbouring channels")
+    _require(
+        bool(np.all(np.diff(channel // s.channel_block) >= 0)),
+        step.name,
+        "its columns are not ordered by block of channels",
+    )

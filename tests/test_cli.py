@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from small_plans import small_plan
 
+import jit.executable
 from gossamer.cli import main
 from gossamer.cli.app import VERBS, application
 from gossamer.front import random_inputs
@@ -30,6 +31,9 @@ def wrong():
 
 def broken():
     raise KeyError("no such layer")
+
+def misshapen():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3, 4)), (torch.zeros(1, 3, 6, 5),)
 
 def uncapturable():
     return nn.LSTM(3, 4), (torch.zeros(2, 1, 3),)
@@ -121,6 +125,28 @@ def test_bench_profiles_a_plan(net: str, capsys) -> None:
     assert "p50" in capsys.readouterr().out
 
 
+def test_check_judges_every_layer(net: str, capsys) -> None:
+    assert main(["check", net, "--device", "host"]) == 0
+    assert "end to end" in capsys.readouterr().out
+    assert main(["check", net, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"]
+    assert len(report["steps"]) == len(load_plan(net).steps)
+
+
+def test_check_fails_where_a_layer_is_wrong(net: str, monkeypatch, capsys) -> None:
+    right = jit.executable.Executable.memory
+    monkeypatch.setattr(jit.executable.Executable, "memory", lambda e, name: right(e, name) * 2)
+    assert main(["check", net, "--device", "host"]) == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_bench_of_a_layer_needs_no_model(capsys) -> None:
+    line = "bench --layer conv2d:8x8x3x3@9x9 --scheme kgs:4x4 --keep 0.5 --device host-isolated"
+    assert main([*line.split(), "--runs", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scheme"] == "kgs(gf=4,gc=4)"
+
+
 def test_devices_and_doctor_work_here(capsys) -> None:
     assert main(["devices", "host", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["works"]
@@ -140,6 +166,7 @@ ERRORS = {
     "plan {model}:wrong": "returned int instead of",
     "plan {model}:broken": "raised KeyError: 'no such layer'",
     "plan {model}:uncapturable": "LSTM",
+    "plan {model}:misshapen": "same reduction dim",
     "plan {model}:net --target z80": "unknown target 'z80'",
     "plan no_such_package.module:net": "cannot be imported",
     "plan demo:other": "demo:dense and demo:pruned",
@@ -151,7 +178,7 @@ ERRORS = {
     "run {net} --seed 1 -o /no/such/folder/y.npy": "/no/such/folder/y.npy",
     "run {net} --seed 1 --device gpu": "unknown device 'gpu'",
     "run {net} --seed 1 --device=-oProxyCommand": "unknown device",
-    "compile {net} -o x --emit wasm": "'wasm' is not known",
+    "compile {net} -o x --emit wasm": "what can is asm, llvm, object",
     "bench": "either a MODEL or a --layer",
 }
 
@@ -164,6 +191,7 @@ def test_errors_are_one_sentence(line: str, net: str, model: str, capsys) -> Non
     assert ERRORS[line] in captured.err
     assert captured.err.startswith("gossamer: ")
     assert "Traceback" not in captured.err
+    assert captured.err.count("gossamer: ") == 1
     assert captured.out == ""
 
 

@@ -2,9 +2,12 @@
 
 import pytest
 from emitted import open_or_skip
+from small_plans import small_plan
 
 from jit.agent import AgentSession
+from jit.artifact import build
 from jit.devices import DEVICE_NAMES, open_device
+from jit.executable import Executable
 from jit.host import HostSession
 from jit.session import DeviceError
 
@@ -30,3 +33,15 @@ def test_unknown_names_are_refused_with_those_that_are_known(name: str) -> None:
 def test_names_that_take_nothing_say_so(name: str) -> None:
     with pytest.raises(DeviceError, match="takes nothing after a colon"):
         open_device(name)
+
+
+def test_a_network_on_a_lost_device_closes_without_hiding_why() -> None:
+    artifact = build(small_plan("host"))
+
+    def interrupted() -> None:
+        with open_or_skip("host-isolated") as session, Executable(artifact, session):
+            session.close()  # as a call that Ctrl-C interrupts does
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()

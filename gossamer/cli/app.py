@@ -55,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [a for a in given if a != _TRACEBACK]
     warnings.showwarning = _show_warning
     try:
-        result = application(given)(given, exit_on_error=False, print_error=False,
-                                    result_action="return_value")
+        result = application(given)(
+            given, exit_on_error=False, print_error=False, result_action="return_value"
+        )
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:
@@ -114,8 +115,10 @@ def explanation(error: Exception) -> str:
     if isinstance(error, CycloptsError) or ours in _PACKAGES:
         return str(error)
     text = str(error).strip().partition("\n")[0]
-    return (f"this is a bug in gossamer ({type(error).__name__}: {text}); please report it with "
-            f"what {_TRACEBACK} prints")
+    return (
+        f"this is a bug in gossamer ({type(error).__name__}: {text}); please report it with "
+        f"what {_TRACEBACK} prints"
+    )
 
 
 _PACKAGES = ("refimpl", "jit", "prune", "conformance", "bench", "gossamer")

@@ -74,8 +74,9 @@ def bench(
     return 0
 
 
-def _layer(layer: str, scheme: str, keep: float, device: str, target: str | None, runs: int,
-           json: bool) -> int:
+def _layer(
+    layer: str, scheme: str, keep: float, device: str, target: str | None, runs: int, json: bool
+) -> int:
     from bench.layer import bench_layer
 
     with working(f"timing {layer} on {device}"):

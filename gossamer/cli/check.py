@@ -29,7 +29,7 @@ def check(model: str, *, device: str = "host-isolated", seed: int = 0, json: boo
     with working(f"checking {plan.name} on {device}"):
         report = check_plan(plan, device, seed=seed)
     if json:
-        show_json(report.json())
+        show_json({"device": device, **report.json()})
     else:
         show_line(str(report))
     return 0 if report.ok else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -11,18 +11,18 @@ from gossamer.cli.models import plan_of
 from gossamer.cli.output import show_json, show_line, working
 from gossamer.errors import ModelError
 from gossamer.listing import assembly_text, llvm_text, object_bytes
-from jit.artifact import Artifact, build
+from jit.artifact import Artifact, NativeArtifact, OpenCLArtifact, build
 from jit.files import write_whole
 
-Form = Literal["asm", "llvm", "object"]
-_SUFFIXES: dict[Form, str] = {"asm": ".s", "llvm": ".ll", "object": ".o"}
+_SUFFIXES = {"asm": ".s", "llvm": ".ll", "object": ".o", "opencl": ".cl"}
+"""What can be written, by name, and how its file ends."""
 
 
 def compile(
     model: str,
     *,
     out: Annotated[Path, Parameter(alias="-o")],
-    emit: Annotated[str, Parameter()] = "asm,llvm,object",
+    emit: str | None = None,
     target: str | None = None,
     json: bool = False,
 ) -> int:
@@ -39,42 +39,47 @@ def compile(
     out
         The folder, made when it is missing; files are named after the plan's file.
     emit
-        Which forms, between commas: asm, llvm, object.
+        Which forms, between commas: asm, llvm, object for a CPU, opencl for an OpenCL device.
+        All that the plan's target has, where not given.
     target
         Needed where MODEL is not a plan yet; "host" by default.
     json
         Print JSON.
     """
-    forms = _forms(emit)
     made = plan_of(model, target)
     with working("compiling"):
         artifact = build(made)
-        contents = {form: _content(artifact, form) for form in forms}
+        contents = {form: _content(artifact, form) for form in _forms(artifact, emit)}
     out.mkdir(parents=True, exist_ok=True)
-    written = {}
+    written: dict[str, dict[str, object]] = {}
     for form, content in contents.items():
-        path = out / f"{_stem(model)}{_SUFFIXES[form]}"
+        path = (out / _stem(model)).with_suffix(_SUFFIXES[form])
         write_whole(path, content)
         written[form] = {"path": str(path), "bytes": len(content)}
     if json:
         show_json({"target": made.target, "kernels": list(artifact.kernels), "files": written})
         return 0
-    kernels = len(artifact.kernels)
-    show_line(f"{kernels} kernels, {len(artifact.blob.code)} bytes of code for {made.target}")
+    show_line(f"{len(artifact.kernels)} kernels for {made.target}")
     for entry in written.values():
         show_line(f"{entry['path']}  {entry['bytes']} bytes")
     return 0
 
 
-def _forms(emit: str) -> list[Form]:
-    asked = emit.split(",")
-    unknown = [form for form in asked if form not in _SUFFIXES]
-    if unknown:
-        raise ModelError(f"--emit {unknown[0]!r} is not known; forms are {', '.join(_SUFFIXES)}")
-    return [form for form in _SUFFIXES if form in asked]
+def _forms(artifact: Artifact, emit: str | None) -> list[str]:
+    source = isinstance(artifact, OpenCLArtifact)
+    possible = [form for form in _SUFFIXES if (form == "opencl") == source]
+    for form in emit.split(",") if emit else possible:
+        if form not in possible:
+            raise ModelError(
+                f"--emit {form!r} cannot be written for {artifact.target.name}; what can is "
+                f"{', '.join(possible)}"
+            )
+    return emit.split(",") if emit else possible
 
 
-def _content(artifact: Artifact, form: Form) -> bytes:
+def _content(artifact: NativeArtifact | OpenCLArtifact, form: str) -> bytes:
+    if isinstance(artifact, OpenCLArtifact):
+        return artifact.source.encode()
     if form == "object":
         return object_bytes(artifact)
     return (assembly_text if form == "asm" else llvm_text)(artifact).encode()
@@ -83,4 +88,4 @@ def _content(artifact: Artifact, form: Form) -> bytes:
 def _stem(model: str) -> str:
     """A file name from MODEL: `net` of net.safetensors, `demo_dense` of demo:dense."""
     name = Path(model).name.removesuffix(".safetensors")
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

@@ -30,8 +30,11 @@ def devices(*names: str, json: bool = False) -> int:
     if json:
         show_json(found)
     else:
-        show_table(("device", "works", "plan for", "cores", "what it is, or why not"),
-                   (_cells(d) for d in found), left=3)
+        show_table(
+            ("device", "works", "plan for", "cores", "what it is, or why not"),
+            (_cells(d) for d in found),
+            left=3,
+        )
     return 1 if names and not all(d["works"] for d in found) else 0
 
 
@@ -42,14 +45,21 @@ def _described(name: str) -> dict[str, Any]:
     except DeviceError as error:
         return {"device": name, "works": False, "why": str(error)}
     return {
-        "device": name, "works": True, "target": _target(name), "arch": info.arch,
-        "cores": info.cores, "features": sorted(info.features), "why": info.description,
+        "device": name,
+        "works": True,
+        "target": _target(name),
+        "arch": info.arch,
+        "cores": info.cores,
+        "features": sorted(info.features),
+        "why": info.description,
     }
 
 
 def _target(name: str) -> str:
     """What to plan for, to run there."""
     _, colon, cpu = name.partition(":")
+    if name.startswith("opencl"):
+        return "opencl"
     if not colon:
         return host_target().name if name.startswith("host") else "any aarch64"
     return cpu if cpu in target_names() else "cortex-a53"

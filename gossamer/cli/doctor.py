@@ -47,8 +47,10 @@ def doctor(*, json: bool = False) -> int:
     if json:
         show_json([asdict(f) for f in found])
     else:
-        rows = ((f.what, "yes" if f.works else "no", f.detail + ("" if f.works else f"; {f.how}"))
-                for f in found)
+        rows = (
+            (f.what, "yes" if f.works else "no", f.detail + ("" if f.works else f"; {f.how}"))
+            for f in found
+        )
         show_table(("what", "works", "what was seen, and how to get it"), rows, left=2)
         show_line("the core does not work here" if broken else "the core works here")
     return 1 if broken else 0
@@ -66,8 +68,6 @@ def _try(what: str, core: bool, probe: Callable[[], str], how: str) -> Finding:
 
 
 def _python() -> str:
-    if sys.version_info < (3, 11):
-        raise _MissingError(f"Python {sys.version.split()[0]} is older than 3.11")
     return sys.version.split()[0]
 
 
@@ -92,7 +92,7 @@ def _host() -> str:
     return f"{info.description}, {info.cores} cores, target {host_target().name}"
 
 
-def _network(device: str) -> Callable[[], str]:
+def _network(device: str, target: str) -> Callable[[], str]:
     def probe() -> str:
         from gossamer.front import compile, plan, random_inputs
         from refimpl.graph import Constant, Graph, Node
@@ -101,7 +101,7 @@ def _network(device: str) -> Callable[[], str]:
         weight = np.arange(40, dtype=np.float32).reshape(8, 5) / 40
         node = Node(("y",), "linear", ("x", "w"))
         graph = Graph("probe", (("x", (3, 5)),), (node,), ("y",), {"w": Constant(weight)})
-        made = plan(graph, "host" if device.startswith("host") else "cortex-a76")
+        made = plan(graph, target)
         inputs = random_inputs(made)
         with compile(made, device, cache=False) as network:
             outputs = network(*inputs)
@@ -126,14 +126,6 @@ def _counting() -> str:
         if session.counting is not None:
             raise _MissingError(session.counting)
     return "guest instructions are counted"
-
-
-def _opencl() -> str:
-    cl = importlib.import_module("pyopencl")
-    names = [device.name for platform in cl.get_platforms() for device in platform.get_devices()]
-    if not names:
-        raise _MissingError("no OpenCL device is there")
-    return ", ".join(names)
 
 
 def _packages(*names: str) -> Callable[[], str]:
@@ -161,21 +153,34 @@ _QEMU = "apt-get install qemu-user-static"
 
 CHECKS: tuple[tuple[str, bool, Callable[[], str], str], ...] = (
     ("python", True, _python, "install Python 3.11 or newer"),
-    ("packages", True, _packages("numpy", "safetensors", "rich", "cyclopts"),
-     "pip install --force-reinstall gossamer"),
+    (
+        "packages",
+        True,
+        _packages("numpy", "safetensors", "rich", "cyclopts"),
+        "pip install --force-reinstall gossamer",
+    ),
     ("llvm", True, _llvm, "pip install --force-reinstall llvmlite"),
     ("host", True, _host, "use a Linux machine with an x86-64 or aarch64 CPU"),
     ("cache folder", True, _cache, "set XDG_CACHE_HOME to a folder of yours"),
-    ("run on host", True, _network("host"), "report this with what `--traceback` prints"),
-    ("host-isolated", True, _network("host-isolated"), "set XDG_CACHE_HOME where programs may run"),
-    ("aarch64 emulator", False, _network("qemu:cortex-a76"), _QEMU),
+    ("run on host", True, _network("host", "host"), "report this with what `--traceback` prints"),
+    (
+        "host-isolated",
+        True,
+        _network("host-isolated", "host"),
+        "set XDG_CACHE_HOME where programs may run",
+    ),
+    ("aarch64 emulator", False, _network("qemu:cortex-a76", "cortex-a76"), _QEMU),
     ("instruction counts", False, _counting, "apt-get install qemu-user gcc"),
-    ("opencl", False, _opencl, "pip install 'gossamer[opencl]'"),
+    ("opencl", False, _network("opencl", "opencl"), "pip install 'gossamer[opencl]'"),
     ("capture, prune", False, _packages("torch"), "pip install 'gossamer[torch]'"),
     ("demo's data", False, _packages("scikit-learn"), "pip install 'gossamer[data]'"),
     ("reports", False, _packages("jinja2", "matplotlib"), "pip install 'gossamer[report]'"),
-    ("property tests", False, _packages("hypothesis", "pytest"),
-     "pip install 'gossamer[conformance]'"),
+    (
+        "property tests",
+        False,
+        _packages("hypothesis", "pytest"),
+        "pip install 'gossamer[conformance]'",
+    ),
     ("rebuilding the agent", False, _program("clang"), "apt-get install clang lld"),
 )
 """What is tried: its name, whether it is the core, the probe, and how to get it."""

@@ -39,8 +39,10 @@ def inspect(model: str, *, json: bool = False) -> int:
     if json:
         show_json({"name": found.name, "inputs": dict(found.inputs), "nodes": rows})
         return 0
-    show_line(f"{found.name}: {len(found.nodes)} nodes, {short(sum(r['weights'] for r in rows))} "
-              f"weights, {short(sum(r['kept_macs'] for r in rows))} MACs kept")
+    show_line(
+        f"{found.name}: {len(found.nodes)} nodes, {short(sum(r['weights'] for r in rows))} "
+        f"weights, {short(sum(r['kept_macs'] for r in rows))} MACs kept"
+    )
     show_table(_HEADINGS, (_cells(row) for row in rows), left=3)
     return 0
 
@@ -52,16 +54,29 @@ def _rows(graph: Graph) -> list[dict[str, Any]]:
         weights = [name for name in node.inputs if name in graph.constants]
         scheme = next((str(graph.sparsity[n].scheme) for n in weights if n in graph.sparsity), "")
         dense, kept = macs.get(node.name, (0, 0))
-        rows.append({
-            "node": node.name, "op": node.op, "shape": shapes[node.name], "scheme": scheme,
-            "weights": sum(prod(shapes[name]) for name in weights),
-            "dense_macs": dense, "kept_macs": kept,
-        })
+        rows.append(
+            {
+                "node": node.name,
+                "op": node.op,
+                "shape": shapes[node.name],
+                "scheme": scheme,
+                "weights": sum(prod(shapes[name]) for name in weights),
+                "dense_macs": dense,
+                "kept_macs": kept,
+            }
+        )
     return rows
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     share = f"{row['kept_macs'] / row['dense_macs']:.0%}" if row["dense_macs"] else ""
     shape = "x".join(map(str, row["shape"]))
-    return (row["node"], row["op"], shape, short(row["weights"]), short(row["kept_macs"]), share,
-            row["scheme"])
+    return (
+        row["node"],
+        row["op"],
+        shape,
+        short(row["weights"]),
+        short(row["kept_macs"]),
+        share,
+        row["scheme"],
+    )

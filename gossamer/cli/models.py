@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,8 +44,19 @@ def graph_or_plan(model: str) -> Graph | Plan:
     if model.endswith(".safetensors"):
         return load(model)
     module, example = _module_of(model)
-    with working(f"capturing {model}"):
+    with working(f"capturing {model}"), _quiet():
         return capture(module, example)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch logs the traceback of what is then raised and said, and warns of its own insides."""
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def plan_of(model: str, target: str | None) -> Plan:
@@ -56,8 +70,10 @@ def plan_of(model: str, target: str | None) -> Plan:
         with working(f"planning {model}"):
             return make_plan(found, target or "host")
     if target not in (None, found.target):
-        raise ModelError(f"{model} is a plan for {found.target}, not {target}; make one for it "
-                         f"from the model: gossamer plan MODEL --target {target}")
+        raise ModelError(
+            f"{model} is a plan for {found.target}, not {target}; make one for it "
+            f"from the model: gossamer plan MODEL --target {target}"
+        )
     return found
 
 
@@ -93,7 +109,8 @@ def _from_file(path: Path) -> ModuleType:
         raise ModelError(f"{path} is not a file")
     sys.path.insert(0, str(path.resolve().parent))  # so that it can import its neighbours
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     return _imported(str(path), lambda: spec.loader.exec_module(module) or module)  # type: ignore

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from math import isfinite
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -17,9 +18,17 @@ _WIDE = 200
 
 
 def show_json(value: Any) -> None:
-    """Print a value for machines; dataclasses must have been made plain before."""
-    json.dump(value, sys.stdout, indent=2, default=str)
+    """Print dictionaries, sequences and numbers for machines; NaN and infinities become null."""
+    json.dump(_finite(value), sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def show_line(text: str) -> None:

@@ -72,8 +72,10 @@ def run(
 def _read(plan: Plan, paths: list[Path]) -> list[np.ndarray]:
     if len(paths) != len(plan.inputs):
         wanted = ", ".join(f"{name} {plan.places[name].shape}" for name in plan.inputs)
-        raise ModelError(f"{plan.name} takes {len(plan.inputs)} inputs ({wanted}), --input was "
-                         f"given {len(paths)}; --seed N draws them")
+        raise ModelError(
+            f"{plan.name} takes {len(plan.inputs)} inputs ({wanted}), --input was "
+            f"given {len(paths)}; --seed N draws them"
+        )
     return [_array(path) for path in paths]
 
 
@@ -96,5 +98,10 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _described(name: str, array: np.ndarray) -> dict[str, object]:
     first = [float(f"{v:.6g}") for v in array.reshape(-1)[:4]]
-    return {"name": name, "shape": array.shape, "least": float(array.min()),
-            "most": float(array.max()), "first": first}
+    return {
+        "name": name,
+        "shape": array.shape,
+        "least": float(array.min()),
+        "most": float(array.max()),
+        "first": first,
+    }

@@ -115,7 +115,9 @@ class SoftmaxKernel:
 
 
 def _outputs(axes: str) -> list[tuple[str, Index]]:
-    return [("n", index("N")), ("c", index("C"))] + [(f"o{a}", index(f"O{a.upper()}")) for a in axes]
+    return [("n", index("N")), ("c", index("C"))] + [
+        (f"o{a}", index(f"O{a.upper()}")) for a in axes
+    ]
 
 
 def _strides(letter: str, axes: str) -> list[Param]:
@@ -123,8 +125,12 @@ def _strides(letter: str, axes: str) -> list[Param]:
 
 
 def _sizes(axes: str, block: int, *more: str) -> list[Param]:
-    names = ["N", "C", *(f"O{a}" for a in axes.upper()), *(f"{m}{a}" for m in more for a in
-                                                            axes.upper())]
+    names = [
+        "N",
+        "C",
+        *(f"O{a}" for a in axes.upper()),
+        *(f"{m}{a}" for m in more for a in axes.upper()),
+    ]
     return [Param(name, 1, multiple=block if name == "C" else 1) for name in names]
 
 
@@ -150,8 +156,10 @@ def naive_pool(kernel: PoolKernel) -> Program:
             count = call("mul", count, Number(size))
         body.append(Store("y", y.subscript, call("div", y, count)))
     more = () if kernel.adaptive else ("K", "S", "P", "Q")
-    params = [*_sizes(kernel.axes, kernel.block, "I"), *(Param(f"{m}{a}") for m in more for a in
-                                                          upper)]
+    params = [
+        *_sizes(kernel.axes, kernel.block, "I"),
+        *(Param(f"{m}{a}") for m in more for a in upper),
+    ]
     params += [*_strides("X", kernel.axes), *_strides("Y", kernel.axes)]
     buffers = (
         activation_buffer("x", "read", index("C"), [index(f"I{a}") for a in upper], kernel.block),
@@ -188,10 +196,14 @@ def naive_element(kernel: ElementKernel) -> Program:
     if kernel.op == "affine":
         per_channel = [Load(name, (index("c"),)) for name in ("scale", "shift")]
         product = call("mul", value, per_channel[0])
-        value = call("fma", value, *per_channel) if kernel.fused else \
-            call("add", product, per_channel[1])
-        buffers += [Buffer(n, "read", "f32", (index("C"),), (index(1),)) for n in
-                    ("scale", "shift")]
+        value = (
+            call("fma", value, *per_channel)
+            if kernel.fused
+            else call("add", product, per_channel[1])
+        )
+        buffers += [
+            Buffer(n, "read", "f32", (index("C"),), (index(1),)) for n in ("scale", "shift")
+        ]
     elif kernel.op != "activation":
         value = call(kernel.op, value, Load("z", place))
         buffers.append(activation_buffer("z", "read", index("C"), extents, kernel.block))
@@ -216,7 +228,9 @@ def naive_relayout(kernel: RelayoutKernel) -> Program:
         strides = [index(f"{name.upper()}{a}") for a in ["N", "C", *axes.upper()]]
         shape = (index("N"), (index("C") + (block - 1)) // block, *extents, index(block))
         sides.append(Buffer(name, role, "f32", shape, (*strides, index(1))))  # type: ignore[arg-type]
-    store = Store("y", _place(position, kernel.y_block), Load("x", _place(position, kernel.x_block)))
+    store = Store(
+        "y", _place(position, kernel.y_block), Load("x", _place(position, kernel.x_block))
+    )
     params = _sizes(axes, 1)
     params += [Param(f"{s}{a}") for s in "XY" for a in ["N", "C", *axes.upper()]]
     # One row of one channel at a time: the plain side is walked in order, and the rows of a
@@ -249,8 +263,7 @@ def naive_softmax(kernel: SoftmaxKernel) -> Program:
         Store("m", m.subscript, Const(float("-inf"))),
         Store("s", s.subscript, Const(0.0)),
         loop("c", "C", Store("m", m.subscript, call("maximum", m, x))),
-        loop("c", "C", Store("y", y.subscript, scaled),
-             Store("s", s.subscript, call("add", s, y))),
+        loop("c", "C", Store("y", y.subscript, scaled), Store("s", s.subscript, call("add", s, y))),
         loop("c", "C", Store("y", y.subscript, call("div", y, s))),
     )
     shape = (index("N"), index("C"))

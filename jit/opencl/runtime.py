@@ -277,7 +277,8 @@ class OpenCLPlacement(Placement):
             kernel = self.session.cl.Kernel(self._program, symbol)
             program, refs = lower(launch.kernel).program, dict(launch.buffers)
             arguments: list[Any] = []
-            for ref in (refs[buffer.name] for buffer in program.buffers):
+            for buffer in program.buffers:
+                ref = refs[buffer.name]
                 self.check_inside(ref)
                 arguments += [self._buffers[ref.segment], np.int32(ref.offset // 4)]
             arguments += [np.int32(launch.params[p.name]) for p in program.params]

@@ -27,8 +27,11 @@ def fuse(program: Program) -> Program:
     body: list[Statement] = [start, total, *ends]
     if not inside:
         last = index("NB") - 1
-        body = [If(index("b"), index(0), (start,)), total,
-                *(If(index("b"), last, (end,)) for end in ends)]
+        body = [
+            If(index("b"), index(0), (start,)),
+            total,
+            *(If(index("b"), last, (end,)) for end in ends),
+        ]
     return replace(program, body=(rebuild(loops[:depth], tuple(body)),))
 
 

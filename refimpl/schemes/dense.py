@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from refimpl.schemes.rules import Exactly
 from refimpl.schemes.scheme import Scheme, SchemeError, Scope, check_keep
-from refimpl.schemes.units import Exactly, Shape, Units
+from refimpl.schemes.units import Shape, Units
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Dense(Scheme):
 
     def _units(self, shape: Shape, parts: int) -> Units:  # noqa: ARG002
         zero = np.zeros(1, np.intp)
-        return Units(np.zeros((1, *shape), np.intp), group=zero, strip=zero, rule=Exactly(1))
+        return Units(np.zeros((1, *shape), np.intp), group=zero, strip=zero, rules=(Exactly(1),))
 
     def project(
         self, weight: np.ndarray, keep: float, *, scope: Scope = "layer", parts: int = 1
@@ -33,3 +34,7 @@ class Dense(Scheme):
         if keep != 1:
             raise SchemeError(f"dense keeps every weight, so keep must be 1, not {keep}.")
         return super().project(weight, keep, scope=scope, parts=parts)
+
+    def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:
+        """All filters of a part keep every channel."""
+        return shape[0] // parts, shape[1]

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme
-from refimpl.schemes.units import AnySubset, Shape, Units
+from refimpl.schemes.units import Shape, Units
 
 
 @dataclass(frozen=True)
@@ -20,4 +21,8 @@ class Filter(Scheme):
     def _units(self, shape: Shape, parts: int) -> Units:  # noqa: ARG002
         filters = np.arange(shape[0])
         unit = np.broadcast_to(filters.reshape(1, -1, *[1] * (len(shape) - 1)), (1, *shape))
-        return Units(unit, np.zeros(shape[0], np.intp), None, AnySubset())
+        return Units(unit, np.zeros(shape[0], np.intp), None, (AnySubset(),))
+
+    def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:
+        """The filters of a part that stay keep every channel."""
+        return shape[0] // parts, shape[1]

@@ -12,8 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme
-from refimpl.schemes.units import AnySubset, Shape, Units, strip_of
+from refimpl.schemes.units import Shape, Units, strip_of
 
 
 @dataclass(frozen=True)
@@ -39,5 +40,9 @@ class KGS(Scheme):
             unit.reshape(1, *shape),
             group=np.repeat(np.arange(strips * blocks), positions),
             strip=np.repeat(np.arange(strips), blocks * positions),
-            rule=AnySubset(),
+            rules=(AnySubset(),),
         )
+
+    def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
+        """A kernel group: `gf` filters keep the same columns, in runs of `gc` channels."""
+        return self.gf, self.gc

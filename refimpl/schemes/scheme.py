@@ -1,14 +1,18 @@
 """Scheme: what all sparse schemes share, derived once from their units.
 
 A scheme is a frozen dataclass of block sizes and says one thing, `units`: how the weights of a
-layer fall into units, groups and a rule (see `units.py`).  Score, legality, degrees of freedom
-and kept MACs follow from that here.  `project` here serves every scheme whose units partition the
-weights under "any subset"; schemes with overlapping units or counted groups bring their own.
+layer fall into units, groups and a rule (see `units.py`).  Score, legality, covers, degrees of
+freedom and kept MACs follow from that here.  `project` here serves every scheme whose units
+partition the weights under "any subset"; the others bring their own.
 
 Weights have the shape (F, C, *kernel): a convolution of one to three dimensions, C being the
-channels of one convolution group, or a linear layer with no kernel axes.  `parts` is the number of
-equal parts the filters fall into that no block may straddle: convolution groups, or gates.
+channels of one convolution group, or a linear or recurrent layer with no kernel axes.  `parts` is
+the number of equal parts the filters fall into that no block may straddle: convolution groups, or
+the gates of a recurrent weight.  A depthwise weight is (F, 1, *kernel): with parts=F every filter
+is pruned alone, with parts=1 strips of filters share what they keep, as its vectors need.
 Ragged edges, where a block does not divide a part or C, are legal everywhere.
+
+Columns of the matrix view are the pairs (channel, kernel position), channel by channel.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from refimpl.schemes.select import highest
 from refimpl.schemes.units import Shape, Units
 
 Scope = Literal["layer", "strip"]
@@ -30,16 +35,21 @@ class SchemeError(ValueError):
 
 @dataclass(frozen=True)
 class Scheme(ABC):
-    """Base of the schemes; each subclass is a frozen dataclass of its block sizes, all >= 1."""
+    """Base of the schemes; each subclass is a frozen dataclass of its sizes, whole numbers.
+
+    Every size is 1 or more, unless `smallest` says otherwise by the size's name.
+    """
 
     name: ClassVar[str]
+    smallest: ClassVar[dict[str, int]] = {}
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            size = getattr(self, item.name)
-            if type(size) is not int or size < 1:
+            size, least = getattr(self, item.name), self.smallest.get(item.name, 1)
+            if type(size) is not int or size < least:
                 raise SchemeError(
-                    f"{self.name}: {item.name} is {size!r}; it must be a whole number, 1 or more."
+                    f"{self.name}: {item.name} is {size!r}; it must be a whole number, {least} or "
+                    "more."
                 )
 
     def __str__(self) -> str:
@@ -66,6 +76,15 @@ class Scheme(ABC):
             raise SchemeError(f"{self}: {shape[0]} filters do not fall into {parts} equal parts.")
         return self._units(shape, parts)
 
+    def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
+        """(filters, channels): how legal masks are best cut for execution.
+
+        Runs of that many filters of a part share columns, so they make a strip of tiles; runs of
+        that many channels at one kernel position are kept or pruned together, so one index may
+        serve them.
+        """
+        return 1, 1
+
     def score(self, weight: np.ndarray, *, parts: int = 1) -> np.ndarray:
         """The importance of every unit, float64 (units,): its l2 norm / sqrt(its weights).
 
@@ -78,11 +97,14 @@ class Scheme(ABC):
         return self._score(units, weight)
 
     def _score(self, units: Units, weight: np.ndarray) -> np.ndarray:
+        return np.sqrt(units.total(self._energy(weight)) / units.size())
+
+    def _energy(self, weight: np.ndarray) -> np.ndarray:
+        """The squares of the weights, float64; refused where one has no rank."""
         if not np.isfinite(weight).all():
             place = tuple(np.argwhere(~np.isfinite(weight))[0].tolist())
             raise SchemeError(f"{self} cannot rank the weight: its value at {place} is not finite.")
-        squares = units.total(np.square(weight, dtype=np.float64))
-        return np.sqrt(squares / units.size())
+        return np.square(weight, dtype=np.float64)
 
     def project(
         self, weight: np.ndarray, keep: float, *, scope: Scope = "layer", parts: int = 1
@@ -90,35 +112,57 @@ class Scheme(ABC):
         """The nearest legal mask that keeps about the share `keep` of the weights.
 
         The units of the highest scores stay: under one threshold for the layer (scope "layer"),
-        or equally many in every strip of filters (scope "strip", balanced).  How many is chosen
-        so that the kept share of weights comes nearest to `keep`; at least one unit (a strip)
-        stays.  Units of equal score stay in the order of their numbers.
+        or an equal share of them in every strip of filters (scope "strip", balanced).  How many
+        is chosen so that the kept share of weights comes nearest to `keep`; at least one unit (a
+        strip) stays.  Units of equal score stay in the order of their numbers.  For one threshold
+        over many layers see `across.py`.
 
         Returns:
             The mask, bool of the weight's shape, True = kept.
 
         Raises:
-            SchemeError: `keep` is outside (0, 1], a value is not finite, or the scheme has no
-                strips to balance.
+            SchemeError: `keep` is outside (0, 1] or not to be had, a value is not finite, or the
+                scheme has no strips to balance.
         """
         check_keep(self, keep)
         units = self.units(weight.shape, parts=parts)
-        strip = np.zeros(units.count, np.intp) if scope == "layer" else self._strips(units)
-        score, size = self._score(units, weight), units.size()
-        # Row s: the units of strip s, most important first; lexsort is stable, so ties keep order.
-        ranked = np.lexsort((-score, strip)).reshape(strip.max() + 1, -1)
-        shares = size[ranked].cumsum(axis=1).sum(axis=0) / weight.size
-        staying = int(np.abs(shares - keep).argmin()) + 1
-        kept = np.zeros(units.count, bool)
-        kept[ranked[:, :staying]] = True
+        strip = self._strips(units, scope)
+        kept = highest(self._score(units, weight), units.size(), strip, keep * weight.size)
         return units.mask(kept)
 
-    def _strips(self, units: Units) -> np.ndarray:
+    def _strips(self, units: Units, scope: Scope) -> np.ndarray:
+        """The strip of every unit, all the same one where nothing is balanced."""
+        if scope == "layer":
+            return np.zeros(units.count, np.intp)
         if units.strip is None:
             raise SchemeError(
                 f'{self} has no units to balance inside a strip of filters; use scope="layer".'
             )
         return units.strip
+
+    def saliency(self, weight: np.ndarray, *, parts: int = 1) -> np.ndarray:
+        """The score at which every weight leaves, float64 of the weight's shape.
+
+        For every threshold t, `saliency >= t` is a legal mask (empty ones apart, where a rule
+        forbids them): one number line on which layers of any schemes are compared.  inf where a
+        weight stays always, -inf where never.
+
+        Raises:
+            SchemeError: a value is not finite.
+        """
+        units = self.units(weight.shape, parts=parts)
+        return self._score(units, weight)[units.unit].min(axis=0)
+
+    def cover(self, nonzero: np.ndarray, *, parts: int = 1) -> np.ndarray | None:
+        """The smallest legal mask that keeps all of these weights (bool), or None if none does."""
+        units = self.units(nonzero.shape, parts=parts)
+        kept = units.touched(nonzero)
+        for way, rule in units.ways():
+            staying = rule.cover(kept[way], units.group[way])
+            if staying is None:
+                return None
+            kept[way] = staying
+        return units.mask(kept)
 
     def legal(self, mask: np.ndarray, *, parts: int = 1) -> str | None:
         """None where the mask (bool, the weight's shape) obeys the scheme, else why and where."""
@@ -126,28 +170,33 @@ class Scheme(ABC):
         if mask.dtype != np.bool_:
             return f"{self}: a mask holds booleans; this one holds {mask.dtype}."
         units = self.units(mask.shape, parts=parts)
-        kept = units.total(mask) > 0
+        kept = units.touched(mask)
         missing = np.argwhere(units.mask(kept) & ~mask)
         if len(missing):
             return self._torn(units, mask, missing[0])
-        broken = units.rule.breach(kept, units.group)
-        if broken is None:
-            return None
-        return f"{self}: in the group at {units.group_place(broken)}, {units.rule}."
+        for way, rule in units.ways():
+            broken = rule.breach(kept[way], units.group[way])
+            if broken is not None:
+                return f"{self}: in the group at {units.group_place(broken)}, {rule}."
+        return None
 
     def _torn(self, units: Units, mask: np.ndarray, index: np.ndarray) -> str:
         """The sentence for a pruned weight none of whose units is pruned as a whole."""
-        unit = int(units.unit[(0, *index)])
-        kept, size = int(units.total(mask)[unit]), int(units.size()[unit])
-        return (
-            f"{self}: the weight at {tuple(index.tolist())} is pruned, but its unit "
-            f"({units.place(unit)}) keeps {kept} of its {size} weights."
+        kept, size = units.total(mask).astype(int), units.size()
+        owners = [int(way[tuple(index)]) for way in units.unit]
+        keeps = " and ".join(
+            f"({units.place(unit)}) keeps {kept[unit]} of its {size[unit]} weights"
+            for unit in owners
         )
+        return f"{self}: the weight at {tuple(index.tolist())} is pruned, but its unit {keeps}."
 
     def degrees_of_freedom(self, shape: Shape, *, parts: int = 1) -> float:
-        """Bits in one choice of what stays: log2 of how many ways the rule leaves to choose."""
+        """Bits in one choice of what stays: log2 of how many ways the rules leave to choose.
+
+        Choices, not masks: where units overlap, different choices may make the same mask.
+        """
         units = self.units(shape, parts=parts)
-        return units.rule.bits(units.group)
+        return sum(rule.bits(units.group[way]) for way, rule in units.ways())
 
 
 def check_keep(scheme: Scheme, keep: float) -> None:

@@ -1,19 +1,27 @@
-"""Schemes as text: `kgs(gf=8,gc=4)`, which `str` writes, and the short form `kgs:8x4`."""
+"""Schemes as text: `kgs(gf=8,gc=4)`, which `str` writes, and the short form `kgs:8x4`.
+
+Sizes with a default may be left out: `nm:2x4` is `nm(n=2,m=4,axis=1)`.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
+from refimpl.schemes.bcr import BCR
+from refimpl.schemes.channel import Channel
 from refimpl.schemes.dense import Dense
 from refimpl.schemes.filter import Filter
 from refimpl.schemes.kgs import KGS
+from refimpl.schemes.nm import NM
+from refimpl.schemes.pattern import Pattern
 from refimpl.schemes.scheme import Scheme, SchemeError
 from refimpl.schemes.unstructured import Unstructured
 from refimpl.schemes.vanilla import Vanilla
 
 SCHEMES: dict[str, type[Scheme]] = {
-    kind.name: kind for kind in (Dense, Unstructured, Filter, Vanilla, KGS)
+    kind.name: kind
+    for kind in (Dense, Unstructured, Filter, Channel, Vanilla, KGS, BCR, Pattern, NM)
 }
 """Every scheme by its name."""
 
@@ -33,8 +41,10 @@ def scheme_from_text(text: str) -> Scheme:
     if match is None or kind is None:
         raise SchemeError(f"{text!r} names no scheme; known are {_known()}.")
     names = [item.name for item in fields(kind)]
+    needed = {item.name for item in fields(kind) if item.default is MISSING}
     given = _sizes(match["sizes"] or "", names)
-    if sorted(name for name, _ in given) != sorted(names):
+    found = [name for name, _ in given]
+    if len(set(found)) != len(found) or not needed <= set(found) <= set(names):
         raise SchemeError(f"{text!r} does not give the sizes of {_form(kind)}.")
     return kind(**{name: int(size) for name, size in given})
 
@@ -50,7 +60,9 @@ def _sizes(text: str, names: list[str]) -> list[tuple[str, str]]:
 
 
 def _form(kind: type[Scheme]) -> str:
-    sizes = ",".join(f"{item.name}=N" for item in fields(kind))
+    sizes = ",".join(
+        f"{item.name}={'N' if item.default is MISSING else item.default}" for item in fields(kind)
+    )
     return f"{kind.name}({sizes})" if sizes else kind.name
 
 

@@ -3,63 +3,20 @@
 This is the one description of sparsity.  A scheme names, for every weight, the unit it belongs to
 in each of one or more *ways*; a weight stays iff all its units stay.  One way makes a partition of
 the weights (kernel groups, filters, single weights); two ways make units that overlap (the rows
-and the columns of a block).  Units form groups, and a rule says which units of a group may stay.
+and the columns of a block).  Units form groups, and one rule a way (`rules.py`) says which units of
+a group may stay.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import comb, log2
 
 import numpy as np
 
+from refimpl.schemes.rules import Rule
+
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class AnySubset:
-    """Of every group, any of its units may stay."""
-
-    def breach(self, kept: np.ndarray, group: np.ndarray) -> int | None:  # noqa: ARG002
-        """The first group whose kept units break the rule, or None (here: always None)."""
-        return None
-
-    def bits(self, group: np.ndarray) -> float:
-        """log2 of how many ways the rule leaves to choose the units: one bit each."""
-        return float(len(group))
-
-    def __str__(self) -> str:
-        return "any subset of its units may stay"
-
-
-@dataclass(frozen=True)
-class Exactly:
-    """Of every group, exactly `count` units stay (all of them where a group has fewer)."""
-
-    count: int
-
-    def breach(self, kept: np.ndarray, group: np.ndarray) -> int | None:
-        """The first group that keeps another number of its units, or None."""
-        sizes = np.bincount(group)
-        staying = np.bincount(group, weights=kept)
-        wrong = np.flatnonzero(staying != np.minimum(sizes, self.count))
-        return int(wrong[0]) if len(wrong) else None
-
-    def bits(self, group: np.ndarray) -> float:
-        """log2 of how many ways the rule leaves to choose the units: C(size, count) a group."""
-        sizes, times = np.unique(np.bincount(group), return_counts=True)
-        return float(
-            sum(
-                number * log2(comb(size, min(size, self.count)))
-                for size, number in zip(sizes.tolist(), times.tolist(), strict=True)
-            )
-        )
-
-    def __str__(self) -> str:
-        return f"exactly {self.count} of its units must stay"
-
-
-Rule = AnySubset | Exactly
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +25,18 @@ class Units:
 
     Attributes:
         unit: integers (ways, *shape of the weight), the unit of every weight in each way.  Units
-            are numbered from 0 through all ways; none is empty, and none belongs to two ways.
-        group: integers (units,), the group of every unit, numbered from 0; none is empty.
-        strip: integers (units,), the strip of filters every unit lies in, every strip holding
-            equally many units; None where units span strips.
-        rule: what may stay of every group.
+            are numbered from 0 through all ways, one way after another; none is empty.
+        group: integers (units,), the group of every unit, numbered from 0 through all ways; none
+            is empty, and none has units of two ways.
+        strip: integers (units,), the strip of filters every unit lies in; None where units span
+            strips.
+        rules: what may stay of every group, one a way.
     """
 
     unit: np.ndarray
     group: np.ndarray
     strip: np.ndarray | None
-    rule: Rule
+    rules: tuple[Rule, ...]
 
     @property
     def count(self) -> int:
@@ -90,10 +48,21 @@ class Units:
         """The shape of the weight."""
         return self.unit.shape[1:]
 
+    def ways(self) -> Iterator[tuple[slice, Rule]]:
+        """The units of every way, and their rule."""
+        for unit, rule in zip(self.unit, self.rules, strict=True):
+            yield slice(int(unit.min()), int(unit.max()) + 1), rule
+
     def total(self, values: np.ndarray) -> np.ndarray:
         """Sum of `values` (shape of the weight) over each unit, float64 (units,)."""
         spread = np.broadcast_to(values, self.unit.shape)
         return np.bincount(self.unit.ravel(), weights=spread.ravel(), minlength=self.count)
+
+    def touched(self, mask: np.ndarray) -> np.ndarray:
+        """Which units have any of the mask's weights, bool (units,)."""
+        found = np.zeros(self.count, bool)
+        found[self.unit[:, mask]] = True
+        return found
 
     def size(self) -> np.ndarray:
         """How many weights each unit has, integers (units,)."""

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme
-from refimpl.schemes.units import AnySubset, Shape, Units
+from refimpl.schemes.units import Shape, Units
 
 
 @dataclass(frozen=True)
@@ -20,4 +21,4 @@ class Unstructured(Scheme):
     def _units(self, shape: Shape, parts: int) -> Units:  # noqa: ARG002
         unit = np.arange(np.prod(shape)).reshape(1, *shape)
         strip = np.repeat(np.arange(shape[0]), unit.size // shape[0])
-        return Units(unit, np.zeros(unit.size, np.intp), strip, AnySubset())
+        return Units(unit, np.zeros(unit.size, np.intp), strip, (AnySubset(),))

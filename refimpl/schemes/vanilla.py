@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme
-from refimpl.schemes.units import AnySubset, Shape, Units, strip_of
+from refimpl.schemes.units import Shape, Units, strip_of
 
 
 @dataclass(frozen=True)
@@ -31,5 +32,9 @@ class Vanilla(Scheme):
             np.broadcast_to(unit, (1, *shape)),
             group=np.zeros(strips * blocks, np.intp),
             strip=np.repeat(np.arange(strips), blocks),
-            rule=AnySubset(),
+            rules=(AnySubset(),),
         )
+
+    def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
+        """A kernel group: `gf` filters keep the same columns, in runs of `gc` channels."""
+        return self.gf, self.gc

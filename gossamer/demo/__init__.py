@@ -1,0 +1,1 @@
+"""The main job: a network trained on real data, pruned, compiled, checked and measured."""

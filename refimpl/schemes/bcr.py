@@ -1,0 +1,111 @@
+"""BCR, block-based column-row: rows and columns of every block come and go (GRIM).
+
+GRIM (arXiv 2108.11033): the matrix view is cut into blocks, and in each block some rows and some
+columns are removed, independently of other blocks, so that a smaller dense block is left.  In
+Automatic Mapping (arXiv 2111.11581) it is the block-based pruning of linear layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
+
+import numpy as np
+
+from refimpl.schemes.rules import AnySubset
+from refimpl.schemes.scheme import Scheme, SchemeError, Scope, check_keep
+from refimpl.schemes.select import highest
+from refimpl.schemes.units import Shape, Units, strip_of
+
+_ROUNDS = 8  # rows and columns are chosen in turn at most so often; two or three settle it
+
+
+@dataclass(frozen=True)
+class BCR(Scheme):
+    """The rows of a `br` x `bc` block of the matrix view are units, and so are its columns.
+
+    Units overlap: a weight stays iff its row and its column of the block both stay.  Row units are
+    numbered row by row, in each by block; column units strip by strip, in each by column.
+    """
+
+    br: int
+    bc: int
+    name: ClassVar[str] = "bcr"
+
+    def _units(self, shape: Shape, parts: int) -> Units:
+        width = prod(shape[1:])
+        strip, block = strip_of(shape[0], self.br, parts), np.arange(width) // self.bc
+        strips, blocks = int(strip[-1]) + 1, int(block[-1]) + 1
+        rows = np.arange(shape[0])[:, None] * blocks + block
+        columns = strip[:, None] * width + np.arange(width) + shape[0] * blocks
+        row_group = strip[:, None] * blocks + np.arange(blocks)
+        column_group = np.arange(strips)[:, None] * blocks + block + strips * blocks
+        return Units(
+            np.stack([rows, columns]).reshape(2, *shape),
+            group=np.concatenate([row_group.ravel(), column_group.ravel()]),
+            strip=np.concatenate([np.repeat(strip, blocks), np.repeat(np.arange(strips), width)]),
+            rules=(AnySubset(), AnySubset()),
+        )
+
+    def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
+        """Tiles lie within strips of `br` rows."""
+        return self.br, 1
+
+    def project(
+        self,
+        weight: np.ndarray,
+        keep: float,
+        *,
+        scope: Scope = "layer",
+        parts: int = 1,
+        rows: float = 0.5,
+    ) -> np.ndarray:
+        """A legal mask of large norm that keeps about the share `keep` of the weights.
+
+        The nearest one is a hard combinatorial problem (a heaviest sub-rectangle in every block),
+        so this chooses columns, then rows among what the columns leave, and each again given the
+        other while the kept norm grows.
+
+        Args:
+            weight: float (F, C, *kernel).
+            keep: in (0, 1].
+            scope: one threshold a way for the layer, or equal shares in every strip of `br` rows.
+            parts: as everywhere.
+            rows: how the rate is split, in [0, 1]: rows keep keep^rows, columns keep^(1 - rows);
+                0 removes columns only, 1 rows only.
+
+        Raises:
+            SchemeError: `keep` or `rows` is out of range, or a value is not finite.
+        """
+        check_keep(self, keep)
+        if not 0 <= rows <= 1:
+            raise SchemeError(f"{self}: the rows' part of the rate is {rows}; it is 0 to 1.")
+        units = self.units(weight.shape, parts=parts)
+        energy, strip = self._energy(weight), self._strips(units, scope)
+        column_budget = keep ** (1 - rows) * weight.size
+        row_budget = keep * weight.size if rows else weight.size
+        row_way, column_way = (way for way, _ in units.ways())
+        kept, best = np.ones(units.count, bool), np.zeros(weight.shape, bool)
+        for _ in range(_ROUNDS):
+            score, _ = self._given(units, energy, kept[units.unit[0]])
+            cost = units.size()[column_way]
+            kept[column_way] = highest(score[column_way], cost, strip[column_way], column_budget)
+            score, left = self._given(units, energy, kept[units.unit[1]])
+            kept[row_way] = highest(score[row_way], left[row_way], strip[row_way], row_budget)
+            mask = units.mask(kept)
+            if best.any() and energy[mask].sum() <= energy[best].sum():
+                break
+            best = mask
+        return best
+
+    def _given(
+        self, units: Units, energy: np.ndarray, left: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Every unit's score and size by the weights that the other way has `left` of it.
+
+        A unit with nothing left ranks below all others.
+        """
+        size = units.total(left)
+        score = np.sqrt(units.total(energy * left) / np.maximum(size, 1))
+        return np.where(size > 0, score, -1.0), size
