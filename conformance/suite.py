@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 from zlib import crc32
@@ -72,6 +72,13 @@ class Tally:
             self.exact[step.op] += step.exact
             self.unjudged[step.op] += step.unjudged
             self.share[step.op] = max(step.share, self.share.get(step.op, 0.0))
+
+    def merge(self, other: Mapping[str, Mapping[str, float]]) -> None:
+        """Count what another process has seen, given as `vars` of its tally."""
+        for name in ("cases", "steps", "elements", "exact", "unjudged"):
+            getattr(self, name).update(other[name])
+        for op, share in other["share"].items():
+            self.share[op] = max(share, self.share.get(op, 0.0))
 
     def __str__(self) -> str:
         head = (
