@@ -55,11 +55,11 @@ lint: $(READY)
 demo: $(READY) qemu  ## train, prune, compile and compare a small 3-D network on real data
 	$(BIN)/gossamer demo
 
-bench: $(READY)  ## time a pruned layer against its dense self
-	$(BIN)/gossamer bench --layer conv3d:256x256x3x3x3@4x14x14 --scheme kgs:32x4 --keep 0.28
+bench: $(READY)  ## time a pruned layer against its dense self and against dense peers
+	$(PY) -m bench.headline
 
-conformance: $(READY) qemu  ## the exhaustive conformance run
-	$(PY) -m pytest --pyargs conformance --device host-isolated --cases exhaustive
+conformance: $(READY) qemu  ## the exhaustive conformance run, on DEVICE (host-isolated)
+	$(SUITE) --device $(or $(DEVICE),host-isolated) --cases exhaustive
 
 agent: $(READY)  ## rebuild the agents that run code on devices (needs clang and lld)
 	$(PY) -m jit.arm64.agent.build
