@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -17,11 +16,11 @@ from bench.errors import BenchError
 from bench.peers import PEERS, open_peer
 from jit.artifact import Artifact, build
 from jit.decide import plan as make_plan
-from jit.devices import open_device
+from jit.devices import open_device, target_for
 from jit.executable import Executable
 from jit.session import Session
 from refimpl.graph import Graph, evaluate
-from refimpl.plan import Plan
+from refimpl.plan import Plan, stored_macs
 
 HERE = ("host", "host-isolated")
 """Devices that are this machine: only on these can a peer be timed beside us."""
@@ -128,11 +127,8 @@ class Counted(Ours):
 
     def output(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run on the inputs, step by step, counting."""
-        self.executable.feed(*inputs)
-        for step in self.executable.plan.steps:
-            counted = self.executable.count(step.name)
-            assert counted is not None
-            self.steps[step.name] = [float(counted)]
+        counts = self.executable.instructions(*inputs)
+        self.steps = {step: [float(count)] for step, count in counts.items()}
         return self.executable.results()
 
     def measure(self, calls: int, warmup: int) -> tuple[float, ...]:  # noqa: ARG002
@@ -149,12 +145,10 @@ def target_of(device: str) -> str:
     Raises:
         BenchError: it does not.
     """
-    kind, _, rest = device.partition(":")
-    if kind in HERE:
-        return "host"
-    if kind == "qemu" and rest:
-        return rest
-    raise BenchError(f"the device {device!r} does not say its processor; name a target as well")
+    target = target_for(device)
+    if target is None:
+        raise BenchError(f"the device {device!r} does not say its processor; name a target as well")
+    return target
 
 
 def compiled(graphs: Mapping[str, Graph], target: str) -> list[Variant]:
@@ -263,10 +257,7 @@ def _entries(
 def work(plan: Plan) -> Work:
     """Multiply-accumulates of one run of the Plan."""
     steps = [step for step in plan.steps if step.op == "conv"]
-    stored = 0
-    for step in steps:
-        shape = plan.places[step.name].shape
-        stored += plan.weights[step.weight].stored * shape[0] * prod(shape[2:])
+    stored = sum(stored_macs(plan, step) for step in steps)
     return Work(sum(s.dense_macs for s in steps), sum(s.kept_macs for s in steps), stored)
 
 

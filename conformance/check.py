@@ -23,6 +23,7 @@ from jit.session import DeviceError
 from jit.target import target
 from refimpl import graph as graphs
 from refimpl.bounds import Arithmetic, bounded_step
+from refimpl.columns import columns
 from refimpl.graph import Graph
 from refimpl.plan import Plan, Step, evaluate, lifetimes
 
@@ -107,10 +108,8 @@ class CheckReport:
 
     def __str__(self) -> str:
         head = ("step", "operation", "max error", "bound", "share", "exact", "verdict")
-        rows = [head, *(_row(step) for step in self.steps)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
         lines = [f"{self.plan} for {self.target}"]
-        lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        lines += columns([head, *(_row(step) for step in self.steps)])
         lines += [f"  {step.name}: {fault}" for step in self.steps for fault in step.faults]
         for name, error, share in self.end_to_end:
             lines.append(f"end to end {name}: max error {error:.3g}, {share:.2g} of the largest")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from jit import launches, llvm, llvm_primitives, pipeline
-from jit.decide import fold, planner
+from jit.decide import arena, fold
 from jit.index import Index, index, substitute
 from jit.kernels import channelwise, conv
 from jit.launches import Launch, Ref
@@ -363,7 +363,7 @@ FAULTS = (
     Fault("folding loses the bias", _arguments(
         fold, "_rename", lambda state, node, draft: (state, node, _without_bias(draft)))),
     Fault("values share memory", _result(
-        planner, "place_by_liveness", lambda made, *_: (
+        arena, "place_by_liveness", lambda made, *_: (
             {n: replace(p, offset=0) for n, p in made[0].items()}, made[1]))),
 )  # fmt: skip
 """Every mistake, most of them silent: nothing but a comparison of values shows them."""

@@ -10,7 +10,6 @@ from gossamer.listing import assembly_text, llvm_text
 from gossamer.profile import Profile, profile_of
 from jit.executable import Executable
 from jit.pipeline import Kernel
-from jit.session import DeviceError
 from refimpl.plan import Plan
 
 
@@ -62,12 +61,7 @@ class Network:
         Raises:
             DeviceError: the device cannot count; the message says which can.
         """
-        if self.executable.session.counting is not None:
-            raise DeviceError(self.executable.session.counting)
-        counts = {}
-        for step in self.executable.steps(*(_array(x) for x in inputs)):
-            counts[step] = self.executable.count(step) or 0
-        return counts
+        return self.executable.instructions(*(_array(x) for x in inputs))
 
     def asm(self, layer: str | None = None) -> str:
         """The assembly of a layer's kernels, or of all. Raises ModelError for an unknown layer."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jit.executable import Executable, StepTime
+from refimpl.columns import columns
 from refimpl.plan_report import short
 
 UNSTEADY = 0.05
@@ -67,15 +68,7 @@ class Profile:
         return [row.cells(total) for row in self.rows]
 
     def __str__(self) -> str:
-        cells = [HEADINGS, *self.table]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(
-                c.ljust(w) if i < 2 else c.rjust(w)
-                for i, (c, w) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in cells
-        ]
+        lines = columns([HEADINGS, *self.table], right=range(2, len(HEADINGS)))
         return "\n".join([self.summary, "", *lines])
 
 

@@ -16,6 +16,7 @@ from jit.arm64.qemu import open_qemu
 from jit.host import HostSession, host_arch
 from jit.opencl.runtime import open_opencl
 from jit.session import DeviceError, Session
+from jit.target import target_names
 
 
 def open_device(name: str, *, counting: bool = False) -> Session:
@@ -35,6 +36,13 @@ def open_device(name: str, *, counting: bool = False) -> Session:
     if opener is None or name.startswith("-") or (colon and not rest):
         raise DeviceError(f"unknown device {name!r}; known are {', '.join(DEVICE_NAMES)}")
     return opener(rest or None, counting)
+
+
+def target_for(device: str) -> str | None:
+    """The target of code for the device of that name, None where the name does not say it."""
+    kind, _, rest = device.partition(":")
+    named = {"host": "host", "host-isolated": "host", "opencl": "opencl"}
+    return named.get(kind, rest if rest in target_names() else None)
 
 
 def _open_host(rest: str | None, counting: bool) -> Session:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jit.artifact import Artifact, NativeArtifact, OpenCLArtifact, build
 from jit.devices import open_device
-from jit.launches import Launch, Ref
+from jit.launches import Launch, Ref, segment_of
 from jit.opencl.runtime import OpenCLPlacement, OpenCLSession
 from jit.placement import MachinePlacement, Placement
 from jit.session import CallResult, DeviceError, Guard, MachineSession, Session
@@ -115,8 +115,7 @@ class Executable:
     def memory(self, name: str) -> np.ndarray:
         """The flat memory image of a value, halo and tail lanes included."""
         place = self.plan.places[name]
-        segment = place.segment if place.segment == "arena" else f"{place.segment}:{name}"
-        data = self._placement.read(Ref(segment, place.offset), place.nbytes)
+        data = self._placement.read(Ref(segment_of(name, place), place.offset), place.nbytes)
         return np.frombuffer(data, np.float32)
 
     def steps(self, *inputs: np.ndarray, poison: bool = False) -> Iterator[str]:
@@ -144,9 +143,21 @@ class Executable:
                 times[step] += self._placement.call(begin, end).nanoseconds
         return [StepTime(step, tuple(t)) for step, t in times.items()]
 
-    def count(self, step: str) -> int | None:
-        """Guest instructions of one step on the values that lie there."""
-        return self._placement.call(*self._spans[step], count=True).instructions
+    def instructions(self, *inputs: np.ndarray) -> dict[str, int]:
+        """Guest instructions of every step by its name, of one pass over the network.
+
+        Raises:
+            DeviceError: the device cannot count, or was not asked to when it was opened.
+        """
+        self.feed(*inputs)
+        # Counting runs the step, so the next one finds its input.
+        return {step: self._count(*span) for step, span in self._spans.items()}
+
+    def _count(self, begin: int, end: int) -> int:
+        counted = self._placement.call(begin, end, count=True).instructions
+        if counted is None:
+            raise DeviceError(f"{self.session.name} ran a step and counted nothing")
+        return counted
 
     def close(self) -> None:
         """Free the memory on the device; closing twice is harmless."""

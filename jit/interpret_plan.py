@@ -12,7 +12,7 @@ import numpy as np
 
 from jit.interpreter import Memory, interpret
 from jit.kernels.conv import ConvKernel
-from jit.launches import Launch, Ref, launches
+from jit.launches import Launch, Ref, launches, segment_of
 from jit.pipeline import lower
 from jit.program import Program
 from jit.target import target
@@ -47,7 +47,7 @@ class _Machine:
         self.segments: dict[str, Memory] = {"arena": Memory.blank(plan.arena_bytes // 4)}
         for name, place in plan.places.items():
             if place.segment != "arena":
-                self.segments[f"{place.segment}:{name}"] = Memory.blank(place.nbytes // 4)
+                self.segments[segment_of(name, place)] = Memory.blank(place.nbytes // 4)
 
     def run(self, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
         for name, array in zip(self.plan.inputs, inputs, strict=True):
@@ -91,14 +91,13 @@ class _Machine:
 
     def value(self, name: str) -> np.ndarray:
         place = self.plan.places[name]
-        segment = "arena" if place.segment == "arena" else f"{place.segment}:{name}"
         start = place.offset // 4
-        data = self.segments[segment].data[start : start + place.nbytes // 4]
+        data = self.segments[segment_of(name, place)].data[start : start + place.nbytes // 4]
         return place.layout.unpack(data, place.shape)
 
 
 def stage_names(plan: Plan) -> list[str]:
-    """Every stage that some kernel of the plan goes through, in order."""
+    """Every stage that the plan's convolutions go through, in order."""
     names: dict[str, None] = {}
     for launch in launches(plan, target(plan.target))[0]:
         if isinstance(launch.kernel, ConvKernel):

@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from jit.decide.schedule import cuts
+from jit.decide.schedule import regions
 from jit.index import evaluator
 from jit.kernels.channelwise import (
     ElementKernel,
@@ -26,7 +26,7 @@ from jit.kernels.conv import ConvKernel, naive
 from jit.pipeline import Kernel
 from jit.stages.compact import column_offset
 from jit.target import Target
-from refimpl.plan import ALIGNMENT, Place, Plan, PlanError, Step
+from refimpl.plan import ALIGNMENT, Place, Plan, PlanError, Step, output_positions
 from refimpl.tiles import Tile
 
 _AXES = "DHW"
@@ -38,6 +38,11 @@ class Ref:
 
     segment: str
     offset: int
+
+
+def segment_of(value: str, place: Place) -> str:
+    """The segment that a value lies in: one for the arena, one for each input and output."""
+    return place.segment if place.segment == "arena" else f"{place.segment}:{value}"
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,8 @@ class _Lowering:
     def at(self, value: str, elements: int = 0) -> Ref:
         """The place of a value's first element inside the halo, plus some elements."""
         place = self.plan.places[value]
-        segment = place.segment if place.segment == "arena" else f"{place.segment}:{value}"
         inside = place.layout.origin(place.shape)
-        return Ref(segment, place.offset + 4 * (inside + elements))
+        return Ref(segment_of(value, place), place.offset + 4 * (inside + elements))
 
     def room(self, value: str, elements: int = 0) -> int:
         """Elements from `at(value, elements)` to the end of the value's memory."""
@@ -125,23 +129,20 @@ class _Lowering:
 
     def conv_rows(self, step: Step, row: int, height: int, strips: list[Tile]) -> Iterator[Launch]:
         x, y = self.plan.places[step.inputs[0]], self.plan.places[step.name]
-        spatial = _spatial(self.plan, step)
+        spatial = output_positions(self.plan, step)
         sizes = self.conv_sizes(step, x, y, spatial)
         sizes["F"] = height * len(strips)
         kernel = self.conv_kernel(step, height, (1, 1), x, y)
         packed = self.pack(step, kernel, strips, row, sizes)
         assert step.schedule is not None
-        rows = cuts(spatial[-2], step.schedule.tile[0]) if len(spatial) > 1 else [(0, 1, 1)]
-        line = cuts(spatial[-1], step.schedule.tile[1]) if spatial else [(0, 1, 1)]
-        for h0, h1, th in rows:
-            for w0, w1, tw in line:
-                tiled = replace(kernel, tile=(th, tw))
-                region = dict(sizes)
-                if len(spatial) > 1:
-                    region["OH"] = h1 - h0
-                if spatial:
-                    region["OW"] = w1 - w0
-                yield self.conv_launch(step, tiled, packed, region, row, h0, w0)
+        for (h0, h1, th), (w0, w1, tw) in regions(spatial, step.schedule.tile):
+            tiled = replace(kernel, tile=(th, tw))
+            region = dict(sizes)
+            if len(spatial) > 1:
+                region["OH"] = h1 - h0
+            if spatial:
+                region["OW"] = w1 - w0
+            yield self.conv_launch(step, tiled, packed, region, row, h0, w0)
 
     def conv_kernel(
         self, step: Step, rows: int, tile: tuple[int, int], x: Place, y: Place
@@ -211,7 +212,7 @@ class _Lowering:
             runs = tile.columns[:: kernel.run].astype(np.int64)
             channel, *positions = np.unravel_index(runs, shape[1:])
             env = {"c": channel, **dict(zip(names, positions, strict=True)), **sizes}
-            offsets.append(np.broadcast_to(distance(env), runs.shape))  # type: ignore[arg-type]
+            offsets.append(np.broadcast_to(np.asarray(distance(env)), runs.shape))
             counts = np.bincount(channel // block, minlength=blocks)
             first += list(first[-1] + np.cumsum(counts))
             values.append(tile.values.reshape(-1))
@@ -368,13 +369,6 @@ def _launch(
     step: Step, kernel: Kernel, refs: Mapping[str, Ref], sizes: Mapping[str, int]
 ) -> Launch:
     return Launch(step.name, kernel, tuple(refs.items()), dict(sizes))
-
-
-def _spatial(plan: Plan, step: Step) -> tuple[int, ...]:
-    """Output positions along the axes of the convolution; 1 each where a kernel covers all."""
-    rank = len(plan.places[step.inputs[0]].shape) - 2
-    shape = plan.places[step.name].shape[2:]
-    return tuple(shape) if len(shape) == rank else (1,) * rank
 
 
 def _stride_params(letter: str, place: Place, rank: int | None = None) -> dict[str, int]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 import numpy as np
 
 from jit.artifact import Artifact, NativeArtifact
-from jit.launches import Ref
+from jit.launches import Ref, segment_of
 from jit.session import CallResult, DeviceError, DeviceLost, Guard, MachineSession
 
 
@@ -73,8 +73,8 @@ class Placement(ABC):
 def _segment_sizes(artifact: Artifact) -> dict[str, int]:
     sizes = {"constants": len(artifact.constants), "arena": artifact.plan.arena_bytes}
     for name, place in artifact.plan.places.items():
-        if place.segment in ("input", "output"):
-            sizes[f"{place.segment}:{name}"] = place.nbytes
+        if place.segment != "arena":
+            sizes[segment_of(name, place)] = place.nbytes
     return sizes
 
 

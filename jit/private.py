@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 
+from jit.files import write_whole
 from jit.session import DeviceError
 
 
@@ -45,10 +45,7 @@ def private_file(name: str, data: bytes) -> Path:
     try:
         if _holds(path, data):
             return path
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=name, delete=False) as file:
-            file.write(data)
-            os.fchmod(file.fileno(), 0o700)
-        os.replace(file.name, path)
+        write_whole(path, data, mode=0o700)
     except OSError as error:
         raise DeviceError(f"cannot write {path}: {error.strerror}; set XDG_CACHE_HOME") from error
     if not os.access(path, os.X_OK):

@@ -15,6 +15,7 @@ from jit.program import (
     Call,
     For,
     If,
+    Kind,
     Let,
     Load,
     Number,
@@ -29,42 +30,7 @@ Ranges = Mapping[str, int]  # variable -> exclusive upper bound; all start at 0
 
 def bind(block: Block, bindings: Mapping[str, Index]) -> Block:
     """The block with free variables replaced by index expressions."""
-
-    def visit(statement: Statement) -> Statement:
-        match statement:
-            case Store(buffer, subscript, value):
-                return Store(buffer, _bind_all(subscript, bindings), bind_value(value, bindings))
-            case For(lo=lo, hi=hi, body=body):
-                bounds = {"lo": substitute(lo, bindings), "hi": substitute(hi, bindings)}
-                return replace(statement, body=bind(body, bindings), **bounds)
-            case If(left, right, then, orelse):
-                return If(
-                    substitute(left, bindings),
-                    substitute(right, bindings),
-                    bind(then, bindings),
-                    bind(orelse, bindings),
-                )
-            case Let(name, value):
-                return Let(name, substitute(value, bindings))
-        return statement
-
-    return tuple(map(visit, block))
-
-
-def bind_value(value: Value, bindings: Mapping[str, Index]) -> Value:
-    """The value with variables replaced by index expressions."""
-    match value:
-        case Load(buffer, subscript):
-            return Load(buffer, _bind_all(subscript, bindings))
-        case Number(expression):
-            return Number(substitute(expression, bindings))
-        case Call(name, args):
-            return Call(name, tuple(bind_value(a, bindings) for a in args))
-    return value
-
-
-def _bind_all(items: Sequence[Index], bindings: Mapping[str, Index]) -> tuple[Index, ...]:
-    return tuple(substitute(i, bindings) for i in items)
+    return map_indices(block, lambda i: substitute(i, bindings))
 
 
 def map_indices(block: Block, change: Callable[[Index], Index]) -> Block:
@@ -154,7 +120,7 @@ def split(statement: Statement, var: str, factor: int, outer: str, inner: str) -
     return rebuild(result, bind(body, bindings))
 
 
-def mark(block: Block, kinds: Mapping[str, str]) -> Block:
+def mark(block: Block, kinds: Mapping[str, Kind]) -> Block:
     """The block with the kinds of the named loops set."""
 
     def visit(s: Statement) -> Statement:
@@ -205,10 +171,12 @@ def _upper_bound(value: Index, ranges: Ranges) -> int | None:
     """An exclusive upper bound if the index is surely >= 0, else None."""
     largest = 0
     for monomial, coefficient in value.terms:
-        extents = [ranges.get(str(atom)) for atom in monomial]
-        if coefficient < 0 or any(e is None for e in extents):
+        for atom in monomial:
+            extent = ranges.get(str(atom))
+            if extent is None:
+                return None
+            coefficient *= extent - 1
+        if coefficient < 0:
             return None
-        for e in extents:
-            coefficient *= e - 1  # type: ignore[operator]
         largest += coefficient
     return largest + 1

@@ -8,11 +8,11 @@ from math import prod
 
 import numpy as np
 
-from jit.decide.arena import place_by_liveness
+from jit.decide.arena import lay_out
 from jit.decide.schedule import heights
 from refimpl.graph import Constant
 from refimpl.layout import Layout
-from refimpl.plan import Choice, Place, Plan, PlanError, Step, check, lifetimes
+from refimpl.plan import Choice, Place, Plan, PlanError, Step, output_positions
 from refimpl.tiles import pack, unpack
 
 _MACS = 100_000
@@ -71,7 +71,7 @@ def _sizes(plan: Plan, step: Step, stored: np.ndarray) -> tuple[int, int, tuple[
     f, c = stored.shape[:2]
     filters = min(f, s.rows + max(1, s.lanes - 1))
     taps = prod(stored.shape[2:])
-    output = _output(plan, step, rank)
+    output = output_positions(plan, step)
     spatial = list(output)
     if rank:
         spatial[-1] = min(output[-1], s.tile[1] + 1)
@@ -84,11 +84,6 @@ def _sizes(plan: Plan, step: Step, stored: np.ndarray) -> tuple[int, int, tuple[
     if channels > s.run:
         channels = channels // s.run * s.run
     return filters, min(c, max(channels, s.run)), tuple(spatial)
-
-
-def _output(plan: Plan, step: Step, rank: int) -> tuple[int, ...]:
-    shape = plan.places[step.name].shape[2:]
-    return tuple(shape) if len(shape) == rank else (1,) * rank
 
 
 def _assemble(
@@ -140,7 +135,4 @@ def _assemble(
         {"bias": Constant(bias)},
         0,
     )
-    placed, size = place_by_liveness(places, lifetimes(result))
-    result = replace(result, places=placed, arena_bytes=size)
-    check(result)
-    return result
+    return lay_out(result)

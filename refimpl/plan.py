@@ -1,6 +1,6 @@
 """Plan: a Graph with every decision made and explained, for one target.
 
-    plan   := target, threads, inputs, outputs, places, steps, weights, constants, arena size
+    plan   := name, target, threads, inputs, outputs, places, steps, weights, constants, arena size
     place  := value -> shape, layout, segment (input | output | arena), byte offset
     step   := value = OP(values) + residual, activation; how it is scheduled; why
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
+from math import prod
 
 import numpy as np
 
@@ -134,7 +135,7 @@ class Plan:
     @property
     def weight_bytes(self) -> int:
         """Bytes of packed weights, their lists and the other constants."""
-        tiles = sum(4 * t.stored + t.index_bytes for t in self.weights.values())
+        tiles = sum(t.nbytes for t in self.weights.values())
         return tiles + sum(c.array.nbytes for c in self.constants.values())
 
     @property
@@ -149,6 +150,19 @@ class Plan:
     def __str__(self) -> str:
         """A small report: per step how it is computed, its size and the reason."""
         return show(self)
+
+
+def output_positions(plan: Plan, step: Step) -> Shape:
+    """Output positions along the axes of a convolution; 1 each where its kernel covers all."""
+    rank = len(plan.places[step.inputs[0]].shape) - 2
+    shape = plan.places[step.name].shape[2:]
+    return shape if len(shape) == rank else (1,) * rank
+
+
+def stored_macs(plan: Plan, step: Step) -> int:
+    """Multiply-adds that a convolution performs, explicit zeros and padding rows included."""
+    batch = plan.places[step.name].shape[0]
+    return plan.weights[step.weight].stored * batch * prod(output_positions(plan, step))
 
 
 def evaluate(plan: Plan, *inputs: np.ndarray, fast: bool = True) -> dict[str, np.ndarray]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from refimpl.columns import columns
+
 if TYPE_CHECKING:
     from refimpl.plan import Plan, Step
 
@@ -68,7 +70,7 @@ def _row(plan: Plan, step: Step) -> ReportRow:
 
 def _weight_bytes(plan: Plan, step: Step) -> int:
     tiles = plan.weights.get(step.weight)
-    packed = 4 * tiles.stored + tiles.index_bytes if tiles else 0
+    packed = tiles.nbytes if tiles else 0
     names = {step.weight, step.bias} & plan.constants.keys()
     return packed + sum(plan.constants[name].array.nbytes for name in names)
 
@@ -92,16 +94,7 @@ def summary(plan: Plan) -> str:
 def show(plan: Plan) -> str:
     """The report as plain text."""
     table = [HEADINGS, *(row.cells for row in rows(plan))]
-    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-    numeric = range(3, 7)
-    lines = [
-        "  ".join(
-            c.rjust(w) if i in numeric else c.ljust(w)
-            for i, (c, w) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
-        for cells in table
-    ]
-    return "\n".join([summary(plan), "", *lines])
+    return "\n".join([summary(plan), "", *columns(table, right=range(3, 7))])
 
 
 def short(number: float) -> str:

@@ -65,6 +65,11 @@ class Tiles:
         """Bytes of row and column lists."""
         return sum(tile.rows.nbytes + tile.columns.nbytes for tile in self)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of values and of row and column lists."""
+        return 4 * self.stored + self.index_bytes
+
 
 def pack(
     weight: np.ndarray,

@@ -26,8 +26,6 @@ EVERYWHERE = {
 
 ALLOWED = {
     "refimpl/importers/torch.py": {"torch"},
-    "refimpl/importers/aten.py": {"torch"},
-    "refimpl/importers/onnx.py": {"onnx"},
 }
 """Files that alone may import more, and what; folders end in a slash."""
 

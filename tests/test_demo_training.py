@@ -9,7 +9,8 @@ from rich.progress import Progress
 
 import prune
 import prune.demo.train as demo
-from prune.demo.checkpoint import CheckpointError, write_atomically
+from jit.files import write_whole
+from prune.demo.checkpoint import CheckpointError
 from prune.demo.clips import MOTIONS, _render, make_clips
 from prune.demo.network import PRUNED_LAYERS, MotionNet
 from prune.demo.recipe import DenseRecipe, PruneRecipe, Recipe, Training
@@ -148,8 +149,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path, finished, damage):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "kept"
-    write_atomically(path, b"old")
+    write_whole(path, b"old")
     with pytest.raises(TypeError):
-        write_atomically(path, "not bytes")  # type: ignore[arg-type]
+        write_whole(path, "not bytes")  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -34,7 +34,6 @@ _EXTRAS = {
     "torch": "torch",
     "sklearn": "data",
     "jinja2": "report",
-    "matplotlib": "report",
     "pygments": "report",
     "pyopencl": "opencl",
     "hypothesis": "conformance",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gossamer.cli.output import show_json, show_table, working
-from jit.devices import DEVICE_NAMES, open_device
+from jit.devices import DEVICE_NAMES, open_device, target_for
 from jit.session import DeviceError
-from jit.target import host_target, target_names
+from jit.target import target
 
 
 def devices(*names: str, json: bool = False) -> int:
@@ -55,14 +55,12 @@ def _described(name: str) -> dict[str, Any]:
     }
 
 
-def _target(name: str) -> str:
+def _target(device: str) -> str:
     """What to plan for, to run there."""
-    _, colon, cpu = name.partition(":")
-    if name.startswith("opencl"):
-        return "opencl"
-    if not colon:
-        return host_target().name if name.startswith("host") else "any aarch64"
-    return cpu if cpu in target_names() else "cortex-a53"
+    name = target_for(device)
+    if name is not None:
+        return target(name).name
+    return "cortex-a53" if ":" in device else "any aarch64"
 
 
 def _cells(d: dict[str, Any]) -> tuple[str, ...]:

@@ -174,7 +174,7 @@ CHECKS: tuple[tuple[str, bool, Callable[[], str], str], ...] = (
     ("opencl", False, _network("opencl", "opencl"), "pip install 'gossamer[opencl]'"),
     ("capture, prune", False, _packages("torch"), "pip install 'gossamer[torch]'"),
     ("demo's data", False, _packages("scikit-learn"), "pip install 'gossamer[data]'"),
-    ("reports", False, _packages("jinja2", "matplotlib"), "pip install 'gossamer[report]'"),
+    ("reports", False, _packages("jinja2", "pygments"), "pip install 'gossamer[report]'"),
     (
         "property tests",
         False,

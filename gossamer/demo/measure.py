@@ -45,9 +45,8 @@ def predict(executable: Executable, frames: np.ndarray, tick: Callable[[], None]
 
 def layer_instructions(executable: Executable, clip: np.ndarray) -> dict[str, int]:
     """Guest instructions of one inference by the steps' labels, on a session that counts."""
-    executable.feed(clip)
-    # Counting runs the step, so the next one finds its input.
-    return {step.label: executable.count(step.name) or 0 for step in executable.plan.steps}
+    labels = step_labels(executable.plan)
+    return {labels[step]: count for step, count in executable.instructions(clip).items()}
 
 
 def step_labels(plan: Plan) -> dict[str, str]:

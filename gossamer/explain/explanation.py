@@ -16,7 +16,7 @@ from jit.llvm_origin import emit_annotated, with_locations
 from jit.pipeline import Entry, Trace, lower
 from jit.shrink import shrink
 from jit.target import Target, llvm_target
-from refimpl.plan import Choice, Plan, Schedule, Step
+from refimpl.plan import Choice, Plan, Schedule, Step, stored_macs
 
 
 class ExplainError(ValueError):
@@ -85,8 +85,7 @@ class Explanation:
     @property
     def stored_macs(self) -> int:
         """Multiply-adds of the layer with explicit zeros and padding rows."""
-        place = self.plan.places[self.step.name]
-        return self.plan.weights[self.step.weight].stored * place.shape[0] * prod(place.shape[2:])
+        return stored_macs(self.plan, self.step)
 
     def stage(self, name: str) -> Entry:
         """The entry of the trace called that. Raises ExplainError naming those there are."""

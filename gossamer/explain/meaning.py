@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import jit.interpret_plan
+from gossamer.front import random_inputs
 from jit.artifact import build
 from jit.devices import open_device
 from jit.executable import Executable
@@ -53,12 +54,6 @@ class Verdict:
         return f"agrees to {self.error:.1e}" if self.agrees else f"is wrong by {self.error:.1e}"
 
 
-def inputs_for(plan: Plan, seed: int = 0) -> list[np.ndarray]:
-    """Signed float32 inputs of the plan's shapes."""
-    rng = np.random.default_rng(seed)
-    return [rng.standard_normal(plan.places[n].shape).astype(np.float32) for n in plan.inputs]
-
-
 def verdicts(plan: Plan, name: str, *, compiled: bool = False) -> Iterator[Verdict]:
     """Interpret step `name` of a small plan at every stage, in order; then run its code.
 
@@ -67,7 +62,7 @@ def verdicts(plan: Plan, name: str, *, compiled: bool = False) -> Iterator[Verdi
         name: that convolution.
         compiled: also compile it and run it on the target's device.
     """
-    inputs = inputs_for(plan)
+    inputs = random_inputs(plan)
     reference = evaluate(plan, *inputs)[name]
     bound = _magnitude(plan, name, inputs)
     for stage in jit.interpret_plan.stage_names(plan):

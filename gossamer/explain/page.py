@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +16,7 @@ from gossamer.explain.assembly import Line
 from gossamer.explain.explanation import ExplainError, Explanation, changes, compare
 from gossamer.explain.pictures import column_picture, tile_picture
 from gossamer.explain.wording import Verdicts, counts_rows, decision_lines, printable
+from jit.files import write_whole
 from jit.llvm_origin import origins
 
 
@@ -62,9 +62,7 @@ def write_page(found: Sequence[Explanation], verdicts: Verdicts, path: Path) -> 
     """Write the page, whole or not at all."""
     text = page(found, verdicts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, text.encode())
 
 
 def _target(e: Explanation, verdicts: Verdicts, formatter: HtmlFormatter) -> dict[str, Any]:

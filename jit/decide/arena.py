@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from refimpl.plan import ALIGNMENT, Place
+from refimpl.plan import ALIGNMENT, Place, Plan, check, lifetimes
+
+
+def lay_out(plan: Plan) -> Plan:
+    """The Plan with its arena laid out, and checked. Raises PlanError if it is ill-formed."""
+    places, size = place_by_liveness(plan.places, lifetimes(plan))
+    result = replace(plan, places=places, arena_bytes=size)
+    check(result)
+    return result
 
 
 def place_by_liveness(

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from jit.decide.arena import place_by_liveness
+from jit.decide.arena import lay_out
 from jit.decide.fold import Draft, fold
 from jit.decide.schedule import ConvProblem, choose, heights
 from jit.target import Target
@@ -16,7 +16,7 @@ from jit.target import target as target_named
 from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Shape
 from refimpl.layout import Layout
-from refimpl.plan import Choice, Place, Plan, PlanError, Step, check, lifetimes
+from refimpl.plan import Choice, Place, Plan, PlanError, Step
 from refimpl.tiles import Tiles, pack
 
 
@@ -73,10 +73,7 @@ class _Planner:
             self.constants,
             0,
         )
-        places, size = place_by_liveness(self.places, lifetimes(result))
-        result = replace(result, places=places, arena_bytes=size)
-        check(result)
-        return result
+        return lay_out(result)
 
     def held(self, value: str) -> str:
         """The value's name in the Plan: an input of the Graph is used in its compiled layout."""

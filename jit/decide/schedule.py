@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import ceil, prod
 
 import numpy as np
 
 from jit.target import Target
 from refimpl.plan import Choice, Schedule
+
+Part = tuple[int, int, int]
+"""(begin, end, tile) of a part of an axis."""
 
 _TILE_OVERHEAD = 20.0  # cycles to set up a tile's addresses and loop
 
@@ -50,11 +54,18 @@ def last_strip_fits(filters: int, rows: int, lanes: int, block: int) -> bool:
     return begin == 0 or begin + ceil(filters % rows / lanes) * lanes <= block
 
 
-def cuts(extent: int, tile: int) -> list[tuple[int, int, int]]:
+def cuts(extent: int, tile: int) -> list[Part]:
     """(begin, end, tile) of the parts of an axis: whole tiles, then the rest as one tile."""
     whole = extent // tile * tile
     parts = [(0, whole, tile)] if whole else []
     return [*parts, (whole, extent, extent - whole)] if extent > whole else parts
+
+
+def regions(spatial: tuple[int, ...], tile: tuple[int, int]) -> Iterator[tuple[Part, Part]]:
+    """The parts of height by the parts of width; axes that are not there have one position."""
+    rows = cuts(spatial[-2], tile[0]) if len(spatial) > 1 else [(0, 1, 1)]
+    line = cuts(spatial[-1], tile[1]) if spatial else [(0, 1, 1)]
+    return product(rows, line)
 
 
 def choose(problem: ConvProblem, target: Target) -> tuple[Schedule, Choice]:
@@ -144,7 +155,7 @@ def _best_tile(
 
 
 def _positions(target: Target, vectors: int, filters_first: bool) -> int:
-    """The most positions whose sums and operands fit in registers (KERNELS: never spill)."""
+    """The most positions whose sums and operands fit in registers: nothing is ever spilled."""
     if filters_first:  # sums, one input vector per position, two weights in flight
         return (target.registers - 2) // (vectors + 1)
     spare = 1 if target.has("fma") else 2  # mul needs somewhere to put its product
@@ -173,16 +184,13 @@ def _region_cycles(
 ) -> float:
     """Cycles of one strip over all positions of one image."""
     spatial = problem.output[1:]
-    rows = cuts(spatial[-2], tile[0]) if len(spatial) > 1 else [(0, 1, 1)]
-    line = cuts(spatial[-1], tile[1]) if spatial else [(0, 1, 1)]
-    planes = prod(spatial[:-2]) if len(spatial) > 2 else 1
+    planes = prod(spatial[:-2])
     total = 0.0
-    for h0, h1, th in rows:
-        for w0, w1, tw in line:
-            tiles = planes * ((h1 - h0) // th) * ((w1 - w0) // tw)
-            positions = th * tw
-            column = column_cycles(target, vectors, positions, run)
-            total += tiles * (columns * column + 2 * vectors * positions + _TILE_OVERHEAD)
+    for (h0, h1, th), (w0, w1, tw) in regions(spatial, tile):
+        tiles = planes * ((h1 - h0) // th) * ((w1 - w0) // tw)
+        positions = th * tw
+        column = column_cycles(target, vectors, positions, run)
+        total += tiles * (columns * column + 2 * vectors * positions + _TILE_OVERHEAD)
     return total
 
 

@@ -22,6 +22,7 @@ from jit.program import (
     Param,
     Program,
     Registers,
+    Role,
     Statement,
     Store,
     Value,
@@ -223,11 +224,15 @@ def naive_relayout(kernel: RelayoutKernel) -> Program:
     axes = "dhw"[3 - kernel.rank :]
     position = [index(f"o{a}") for a in axes]
     extents = [index(f"O{a}") for a in axes.upper()]
-    sides = []
-    for name, role, block in (("x", "read", kernel.x_block), ("y", "write", kernel.y_block)):
+    sides: list[Buffer] = []
+    roles: tuple[tuple[str, Role, int], ...] = (
+        ("x", "read", kernel.x_block),
+        ("y", "write", kernel.y_block),
+    )
+    for name, role, block in roles:
         strides = [index(f"{name.upper()}{a}") for a in ["N", "C", *axes.upper()]]
         shape = (index("N"), (index("C") + (block - 1)) // block, *extents, index(block))
-        sides.append(Buffer(name, role, "f32", shape, (*strides, index(1))))  # type: ignore[arg-type]
+        sides.append(Buffer(name, role, "f32", shape, (*strides, index(1))))
     store = Store(
         "y", _place(position, kernel.y_block), Load("x", _place(position, kernel.x_block))
     )

@@ -18,7 +18,19 @@ from dataclasses import dataclass
 
 from jit.index import Index, index
 from jit.kernels.activation import Activation, activate
-from jit.program import Buffer, Call, Load, Param, Program, Statement, Store, Value, call, nest
+from jit.program import (
+    Buffer,
+    Call,
+    Load,
+    Param,
+    Program,
+    Role,
+    Statement,
+    Store,
+    Value,
+    call,
+    nest,
+)
 
 
 @dataclass(frozen=True)
@@ -129,7 +141,7 @@ def _buffers(kernel: ConvKernel) -> tuple[Buffer, ...]:
 
 
 def activation_buffer(
-    name: str, role: str, channels: Index, extents: list[Index], block: int
+    name: str, role: Role, channels: Index, extents: list[Index], block: int
 ) -> Buffer:
     """An activation in NC(D)HWc: strides are the parameters <LETTER>N, C, D, H; width is dense."""
     letter, axes = name.upper(), "DHW"[3 - len(extents) :]
@@ -138,7 +150,7 @@ def activation_buffer(
     # The last block may be ragged: its tail lanes exist in memory but mean nothing.
     blocks = (channels + (block - 1)) // block
     shape = (index("N"), blocks, *extents, index(block))
-    return Buffer(name, role, "f32", shape, (*strides, index(1)))  # type: ignore[arg-type]
+    return Buffer(name, role, "f32", shape, (*strides, index(1)))
 
 
 def contiguous(shape: list[Index]) -> tuple[Index, ...]:

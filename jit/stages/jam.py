@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jit.program import Program
+from jit.program import Kind, Program
 from jit.rewrite import mark
 
 
 def jam(program: Program) -> Program:
     """The program with the loops of the tile marked for unrolling."""
-    tile: dict[str, str] = dict.fromkeys(("l", "fv", "th", "tw"), "unroll")
+    tile: dict[str, Kind] = dict.fromkeys(("l", "fv", "th", "tw"), "unroll")
     return replace(program, body=mark(program.body, tile))

@@ -8,20 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jit.program import Block, For, Program
+from jit.program import Program
+from jit.rewrite import mark
 
 
 def parallel(program: Program, *names: str) -> Program:
     """The program with the loops of those names marked parallel."""
-
-    def visit(body: Block) -> Block:
-        result = []
-        for s in body:
-            if isinstance(s, For):
-                kind = "parallel" if s.var in names else s.kind
-                result.append(replace(s, kind=kind, body=visit(s.body)))
-            else:
-                result.append(s)
-        return tuple(result)
-
-    return replace(program, body=visit(program.body))
+    return replace(program, body=mark(program.body, dict.fromkeys(names, "parallel")))

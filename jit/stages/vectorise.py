@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jit.kernels.conv import ConvKernel
-from jit.program import For, Program, Statement
+from jit.program import Program, Statement
 from jit.rewrite import map_indices, mark, perfect_nest, reorder, simplify, split
 
 
@@ -25,10 +25,6 @@ def _vectorise(nest: Statement, kernel: ConvKernel) -> Statement:
     nest = split(nest, "r", kernel.lanes, "fv", "v")
     order = [loop.var for loop in perfect_nest(nest)[0]]
     if kernel.filters_first and "l" in order:
-        order = [var for var in order if var not in ("th", "tw", "v")]
-        order += [var for var in ("th", "tw") if var in _names(nest)] + ["v"]
+        last = [var for var in ("th", "tw", "v") if var in order]
+        order = [var for var in order if var not in last] + last
     return reorder(nest, order)
-
-
-def _names(nest: Statement) -> set[str]:
-    return {loop.var for loop in perfect_nest(nest)[0] if isinstance(loop, For)}

@@ -8,8 +8,6 @@ found.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from jit.files import write_whole
 from prune.masking import PruneError, load_state
 from refimpl.schemes import SchemeError
 
@@ -46,7 +45,8 @@ def save_checkpoint(path: Path, module: nn.Module, key: str, measured: Measured)
         OSError: the file cannot be written; what was there before is left as it was.
     """
     state = {name: value.contiguous() for name, value in module.state_dict().items()}
-    write_atomically(path, save(state, {"recipe": key, "measured": json.dumps(asdict(measured))}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, save(state, {"recipe": key, "measured": json.dumps(asdict(measured))}))
 
 
 def load_checkpoint(path: Path, module: nn.Module, key: str) -> Measured | None:
@@ -68,21 +68,6 @@ def load_checkpoint(path: Path, module: nn.Module, key: str) -> Measured | None:
         raise CheckpointError(
             f"The checkpoint {path} is damaged ({error}); delete it to train that network again."
         ) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside its place, then renamed into it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -25,7 +25,8 @@ from torch.nn.functional import cross_entropy
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from prune.demo.checkpoint import Measured, load_checkpoint, save_checkpoint, write_atomically
+from jit.files import write_whole
+from prune.demo.checkpoint import Measured, load_checkpoint, save_checkpoint
 from prune.demo.clips import Clips, make_clips
 from prune.demo.network import MotionNet
 from prune.demo.recipe import DenseRecipe, Recipe, Training, recipe_key
@@ -94,7 +95,7 @@ def load_or_train(folder: Path, *, progress: Progress, recipe: Recipe | None = N
         test=job.test,
     )
     text = json.dumps(result.summary(), indent=2) + "\n"
-    write_atomically(folder / "results.json", text.encode())
+    write_whole(folder / "results.json", text.encode())
     return result
 
 
