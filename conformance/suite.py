@@ -109,7 +109,7 @@ class Suite:
         """Draw cases and check each; AssertionError, with the smallest case, for a wrong one."""
 
         @settings(
-            max_examples=max(1, round(examples * self.profile.share)),
+            max_examples=max(1, round(examples * self.profile.share * self.backend.pace)),
             database=None if self.profile.repeatable else settings().database,
             deadline=None,
             report_multiple_bugs=False,
