@@ -46,11 +46,6 @@ test: $(READY) qemu lint  ## lint, types, unit tests, a quick conformance run on
 	@if $(PY) -c 'import sys, jit.opencl.runtime as r; sys.exit(not r.opencl_devices())' 2>/dev/null; \
 	  then $(SUITE) --device opencl; \
 	  else echo "skipped: conformance on OpenCL, for no device is here"; fi
-	$(PY) -m pytest --pyargs conformance --device host-isolated
-	$(PY) -m pytest --pyargs conformance --device opencl
-	@if command -v qemu-aarch64-static qemu-aarch64 >/dev/null; then \
-	  $(PY) -m pytest --pyargs conformance --device qemu:cortex-a76; \
-	else echo "no QEMU: the conformance run on emulated aarch64 is skipped"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -60,11 +55,11 @@ lint: $(READY)
 demo: $(READY) qemu  ## train, prune, compile and compare a small 3-D network on real data
 	$(BIN)/gossamer demo
 
-bench: $(READY)  ## time a pruned layer against its dense self
-	$(BIN)/gossamer bench --layer conv3d:256x256x3x3x3@4x14x14 --scheme kgs:32x4 --keep 0.28
+bench: $(READY)  ## time a pruned layer against its dense self and against dense peers
+	$(PY) -m bench.headline
 
-conformance: $(READY) qemu  ## the exhaustive conformance run
-	$(PY) -m pytest --pyargs conformance --device host-isolated --cases exhaustive
+conformance: $(READY) qemu  ## the exhaustive conformance run, on DEVICE (host-isolated)
+	$(SUITE) --device $(or $(DEVICE),host-isolated) --cases exhaustive
 
 agent: $(READY)  ## rebuild the agents that run code on devices (needs clang and lld)
 	$(PY) -m jit.arm64.agent.build

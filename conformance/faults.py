@@ -39,10 +39,15 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 @dataclass(frozen=True)
 class Fault:
-    """A mistake: its name, and what puts it in place."""
+    """A mistake: its name, and what puts it in place.
+
+    subtle: an error of a few ulp, for which layers have too wide a bound; the check of primitives
+    by themselves must see it.
+    """
 
     name: str
     plant: Plant
+    subtle: bool = False
 
 
 @contextlib.contextmanager
@@ -343,8 +348,9 @@ FAULTS = (
     Fault("polynomials end at the fourth power", _arguments(
         llvm_primitives, "_taylor", lambda out, lanes, r, a, b: (out, lanes, r, a, min(b, 4)))),
     Fault("polynomials end one power early", _arguments(
-        llvm_primitives, "_taylor", lambda out, lanes, r, a, b: (out, lanes, r, a, b - 1))),
-    Fault("expm1 subtracts 1 everywhere", _spelled("expm1", _cancelling_expm1)),
+        llvm_primitives, "_taylor",
+        lambda out, lanes, r, a, b: (out, lanes, r, a, b - 1)), subtle=True),
+    Fault("expm1 subtracts 1 everywhere", _spelled("expm1", _cancelling_expm1), subtle=True),
     Fault("clamp has no upper limit", _activated(_unclamped)),
     Fault("a slope has the wrong sign", _activated(_steep)),
     Fault("maximum pooling begins at 0", _result(

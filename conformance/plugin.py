@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from conformance.suite import Suite
 
 _SUITE = pytest.StashKey["Suite"]()
+_TALLY = pytest.StashKey[Any]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,8 +54,8 @@ def _suite(config: pytest.Config) -> Suite:
         from jit.session import DeviceError
 
         try:
-            chosen = profile(str(config.getoption("--cases")))
-            config.stash[_SUITE] = Suite(open_backend(str(config.getoption("--device"))), chosen)
+            device, cases = (str(config.getoption(f"--{name}")) for name in ("device", "cases"))
+            config.stash[_SUITE] = Suite(open_backend(device), profile(cases))
         except (DeviceError, ValueError) as error:
             raise pytest.UsageError(str(error)) from error
     return config.stash[_SUITE]
@@ -100,9 +101,30 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return ["conformance: " + ", ".join(f"{o} {config.getoption('--' + o)}" for o in options)]
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands its tally to the process that it works for."""
+    config = session.config
+    if _SUITE in config.stash and hasattr(config, "workeroutput"):
+        tally = {name: dict(counts) for name, counts in vars(config.stash[_SUITE].tally).items()}
+        config.workeroutput["conformance"] = tally  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take over the tally of a worker that has finished."""
+    del error
+    seen = getattr(node, "workeroutput", {}).get("conformance")
+    if seen is not None:
+        from conformance.suite import Tally
+
+        node.config.stash.setdefault(_TALLY, Tally()).merge(seen)
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """How many cases ran and how much of its bound each operation used."""
-    if _SUITE in config.stash and config.stash[_SUITE].tally.cases:
+    tally = config.stash.get(_TALLY, None)
+    if tally is None and _SUITE in config.stash:
         tally = config.stash[_SUITE].tally
+    if tally is not None and tally.cases:
         terminalreporter.section(f"conformance on {config.getoption('--device')}")
         terminalreporter.write_line(str(tally))

@@ -13,11 +13,11 @@ from conformance.strategies import (
 from conformance.suite import Suite
 
 FAMILIES = {
-    "convolutions": (conv_layers, 80),
-    "linear layers": (linear_layers, 25),
-    "pools": (pools, 25),
-    "elementwise": (elements, 25),
-    "nets": (nets, 30),
+    "convolutions": (conv_layers, 160),
+    "linear layers": (linear_layers, 30),
+    "pools": (pools, 40),
+    "elementwise": (elements, 40),
+    "nets": (nets, 40),
 }
 """Per family its strategy and how many cases the quick profile draws."""
 
