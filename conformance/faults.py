@@ -285,7 +285,8 @@ def _without_bias(draft: fold.Draft) -> fold.Draft:
 _L = launches._Lowering
 
 FAULTS = (
-    Fault("the last, narrower tile is dropped", _result(launches, "cuts", lambda cut, *_: cut[:1])),
+    Fault("the last, narrower tile is dropped",
+          _result(launches, "regions", lambda made, *_: list(made)[:1])),
     Fault("the last, lower strip is dropped",
           _result(_L, "conv", lambda made, *_: (x for x in made if x.first_row == 0))),
     Fault("the input is read one element on", _result(launches, "_corner", lambda n, *_: n + 1)),
