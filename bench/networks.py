@@ -42,7 +42,7 @@ DEMO_RATIOS: dict[str, Ratios] = {
 
 
 def c3d(seed: int = 0, classes: int = 101) -> Graph:
-    """C3D for clips of 16 frames of 112 x 112: input (1, 3, 16, 112, 112), 38.6 GMAC."""
+    """C3D for clips of 16 frames of 112 x 112: input (1, 3, 16, 112, 112), 38.5 GMAC."""
     net = _Network((1, 3, 16, 112, 112), seed)
     net.conv("conv1", 64).pool("pool1", (1, 2, 2))
     net.conv("conv2", 128).pool("pool2", (2, 2, 2))
