@@ -149,7 +149,7 @@ def _program(*names: str) -> Callable[[], str]:
 
 
 _MODULES = {"scikit-learn": "sklearn"}
-_QEMU = "apt-get install qemu-user-static"
+_QEMU = "apt-get install qemu-user"
 
 CHECKS: tuple[tuple[str, bool, Callable[[], str], str], ...] = (
     ("python", True, _python, "install Python 3.11 or newer"),

@@ -22,7 +22,7 @@ from jit.linker import Blob
 from jit.private import private_file, private_folder
 from jit.session import DeviceError, MachineSession
 
-_HOW = "apt-get install qemu-user-static, or qemu-user"
+_HOW = "apt-get install qemu-user"
 
 _SAME = {
     "generic": "cortex-a53",
@@ -119,8 +119,7 @@ def _find(*programs: str) -> tuple[str, str]:
             if found is None:
                 raise DeviceError(f"{path} does not tell its version: {said[:200]!r}")
             return path, found[1]
-    how = _HOW if len(programs) > 1 else "apt-get install qemu-user"
-    raise DeviceError(f"{' or '.join(programs)} is not installed: {how}")
+    raise DeviceError(f"{' or '.join(programs)} is not installed: {_HOW}")
 
 
 def _model(program: str, cpu: str) -> str:
