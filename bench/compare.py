@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, floor, log10
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -148,7 +148,7 @@ class Comparison:
         error = "-" if row.error is None else f"{row.error:.0e}"
         if not row.rounds:
             return [row.label, *["-"] * (5 if timed else 2), error]
-        low, middle, high = (f"{row.cost(q) / 1e6:#.4g}" for q in _SPREAD)
+        low, middle, high = (_figures(row.cost(q) / 1e6) for q in _SPREAD)
         cells = [row.label, middle]
         if timed:
             cells += [f"{low}-{high}", f"{2 * row.work.kept / row.cost(50):.1f}"]
@@ -177,6 +177,11 @@ class Comparison:
             "cost": cost,
             "speedup": speedup if speedup["p50"] is not None else None,
         }
+
+
+def _figures(value: float) -> str:
+    """A positive number to three figures, without an exponent."""
+    return f"{value:.{max(0, 2 - floor(log10(value)))}f}"
 
 
 def _said(row: Row) -> str:

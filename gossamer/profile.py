@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gossamer.errors import ModelError
 from jit.executable import Executable, StepTime
 from refimpl.columns import columns
 from refimpl.plan_report import short
@@ -73,7 +74,13 @@ class Profile:
 
 
 def profile_of(executable: Executable, inputs: Sequence[np.ndarray], runs: int) -> Profile:
-    """Time every step by itself, then the network as a whole."""
+    """Time every step by itself, then the network as a whole.
+
+    Raises:
+        ModelError: `runs` is not at least 1.
+    """
+    if runs < 1:
+        raise ModelError(f"a profile takes 1 run or more, not {runs}")
     plan = executable.plan
     steps = {step.name: step for step in plan.steps}
     rows = []

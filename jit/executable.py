@@ -84,7 +84,7 @@ class Executable:
             shape = self.plan.places[name].shape
             if tuple(np.shape(array)) != shape:
                 raise InputError(
-                    f"input {name} has shape {tuple(np.shape(array))}, the plan was "
+                    f"input {name!r} has shape {tuple(np.shape(array))}, the plan was "
                     f"made for {shape}"
                 )
             data = np.ascontiguousarray(array, dtype=np.float32)

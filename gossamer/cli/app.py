@@ -111,7 +111,9 @@ def explanation(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
         return "there is not enough memory for this"
-    if isinstance(error, CycloptsError) or ours in _PACKAGES:
+    if isinstance(error, CycloptsError):
+        return f"{str(error).rstrip('.')}; --help shows what a verb takes"
+    if ours in _PACKAGES:
         return str(error)
     text = str(error).strip().partition("\n")[0]
     return (

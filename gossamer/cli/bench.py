@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from gossamer.cli.models import plan_of
 from gossamer.cli.output import print_out, show_json, show_line, show_table, working
@@ -21,7 +25,7 @@ def bench(
     keep: float = 1.0,
     device: str = "host",
     target: str | None = None,
-    runs: int | None = None,
+    runs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     json: bool = False,
 ) -> int:
     """Time a plan per layer, or a made-up layer against its dense self and the peers here.

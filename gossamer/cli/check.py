@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
 from gossamer.cli.models import plan_of
 from gossamer.cli.output import show_json, show_line, working
 from gossamer.front import check as check_plan
 
 
-def check(model: str, *, device: str = "host-isolated", seed: int = 0, json: bool = False) -> int:
+def check(
+    model: str,
+    *,
+    device: str = "host-isolated",
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    json: bool = False,
+) -> int:
     """Run a plan layer by layer on a device and hold each layer to its proven error bound.
 
     Exits with 1 if any layer is out of its bound.

@@ -43,10 +43,11 @@ def demo(*, folder: Path = DEMO_FOLDER, json: bool = False) -> int:
         with _progress() as progress:
             report = run_demo(folder, progress=progress)
     except KeyboardInterrupt:
-        Console(stderr=True, highlight=False).print(
-            f"Networks that were finished are kept in {folder}; the next run goes on from them.",
-            markup=False,
-        )
+        if any(folder.glob("*.safetensors")):
+            Console(stderr=True, highlight=False).print(
+                f"Networks that were finished are kept in {folder}; the next run goes on from them.",
+                markup=False,
+            )
         raise
     written = _write(folder, report)
     if json:

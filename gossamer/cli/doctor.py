@@ -24,6 +24,11 @@ class Finding:
     how: str
     core: bool
 
+    @property
+    def advice(self) -> str:
+        """What was seen, and how to get what does not work, once."""
+        return self.detail if self.works or self.how in self.detail else f"{self.detail}; {self.how}"
+
 
 class _MissingError(Exception):
     """Something is not there; the message says what was seen."""
@@ -47,10 +52,7 @@ def doctor(*, json: bool = False) -> int:
     if json:
         show_json([asdict(f) for f in found])
     else:
-        rows = (
-            (f.what, "yes" if f.works else "no", f.detail + ("" if f.works else f"; {f.how}"))
-            for f in found
-        )
+        rows = ((f.what, "yes" if f.works else "no", f.advice) for f in found)
         show_table(("what", "works", "what was seen, and how to get it"), rows, left=2)
         show_line("the core does not work here" if broken else "the core works here")
     return 1 if broken else 0

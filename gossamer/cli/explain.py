@@ -8,10 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from bench.errors import BenchError
 from gossamer.cli.output import show_json
 from gossamer.explain import (
-    AssemblyError,
     ExplainError,
     Explanation,
     Verdict,
@@ -25,31 +23,18 @@ from gossamer.explain import (
     write_page,
 )
 from gossamer.explain import explain as explain_layer
-from jit.linker import LinkError
-from jit.plan_file import PlanFileError
-from jit.target import TargetError
-from refimpl.plan import PlanError
-from refimpl.schemes import SchemeError
+from refimpl.plan import Plan
 
-_ERRORS = (
-    AssemblyError,
-    BenchError,
-    ExplainError,
-    LinkError,
-    OSError,
-    PlanError,
-    PlanFileError,
-    SchemeError,
-    TargetError,
-)
+_EXAMPLE = ("conv2d:64x64x3x3@56x56", "kgs:16x4", 0.3)
+_EXAMPLE_TARGETS = ["cortex-a76", "x86-64-avx512"]
 
 
 def explain(
     plan: Path | None = None,
     *,
     layer: str = "",
-    scheme: str = "dense",
-    keep: float = 1.0,
+    scheme: str | None = None,
+    keep: float | None = None,
     target: Annotated[list[str] | None, Parameter(negative="")] = None,
     stage: str = "",
     changed: bool = False,
@@ -65,8 +50,12 @@ def explain(
     Shows what the planner decided and why, every stage of lowering with what it changed and
     whether it still computes the same on a shrunk layer, and the assembly with its inner loop.
 
-    Example: gossamer explain --layer conv2d:64x64x3x3@56x56 --scheme kgs:8x4 --keep 0.3
-    --target cortex-a76 --html layer.html
+    Without a plan and a layer, follows a pruned layer to NEON and to AVX-512.
+
+    Example: `gossamer explain --all`
+
+    Example: `gossamer explain --layer conv2d:64x64x3x3@56x56 --scheme kgs:8x4 --keep 0.3
+    --target cortex-a76 --html layer.html`
 
     Parameters
     ----------
@@ -76,9 +65,9 @@ def explain(
         The layer's name in the plan (default: the pruned one with the most work), or a made-up
         layer: KIND:FILTERSxCHANNELSxKERNEL@INPUT, such as conv3d:256x256x3x3x3@8x28x28.
     scheme
-        How a made-up layer is pruned, such as kgs:32x4.
+        How a made-up layer is pruned, such as kgs:32x4 (default: dense).
     keep
-        The share of a made-up layer's weights that stays.
+        The share of a made-up layer's weights that stays (default: 1).
     target
         What to compile a made-up layer for (default: this machine); may be given several times.
     stage
@@ -99,39 +88,49 @@ def explain(
         Print the numbers as JSON.
     """
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    try:
-        if plan:
-            found = [explain_layer(saved_plan(plan, target or []), layer)]
-        else:
-            found = [explain_layer(p) for p in plans_for(layer, scheme, keep, target or [])]
-        if stage:
-            terminal.show_stage(console, found, stage)
-        if changed:
-            terminal.show_changed(console, found)
-        if diff:
-            terminal.show_difference(console, found, *diff)
-        if all:
-            terminal.show_all(console, found)
-        if (stage or changed or diff or all) and not (bisect or dump_dir or html or json):
-            return 0
-        with errors.status("running every stage on a shrunk layer"):
-            shown = {e.target.name: list(verdicts(e.small, "y", compiled=True)) for e in found}
-        if dump_dir:
-            dump(found, shown, dump_dir)
-        if html:
-            write_page(found, shown, html)
-    except _ERRORS as error:
-        errors.print(
-            f"error: {terminal.printable(str(error))}", style="red", markup=False, soft_wrap=True
-        )
-        return 1
+    printing = bool(stage or changed or diff or all)
+    if json and printing:
+        raise ExplainError("--json gives all numbers; leave out --stage, --changed, --diff, --all")
+    if plan:
+        if scheme or keep:
+            raise ExplainError(f"--scheme and --keep are for a made-up layer; {plan} has its own")
+        found = [explain_layer(saved_plan(plan, target or []), layer)]
+    else:
+        found = [explain_layer(p) for p in _made_up(layer, scheme, keep, target)]
+    if stage:
+        terminal.show_stage(console, found, stage)
+    if changed:
+        terminal.show_changed(console, found)
+    if diff:
+        terminal.show_difference(console, found, *diff)
+    if all:
+        terminal.show_all(console, found)
+    if printing and not (bisect or dump_dir or html):
+        return 0
+    with errors.status("running every stage on a shrunk layer"):
+        shown = {e.target.name: list(verdicts(e.small, "y", compiled=True)) for e in found}
+    if dump_dir:
+        dump(found, shown, dump_dir)
+    if html:
+        write_page(found, shown, html)
     if json:
         show_json(as_data(found, shown))
     elif bisect:
         terminal.show_verdicts(console, found, shown)
-    elif not (stage or changed or diff or all):
+    elif not printing:
         terminal.show_summary(console, found, shown)
     return _report_wrong(errors, found, shown)
+
+
+def _made_up(
+    layer: str, scheme: str | None, keep: float | None, targets: list[str] | None
+) -> list[Plan]:
+    if layer:
+        given = (layer, scheme or "dense", 1.0 if keep is None else keep)
+        return plans_for(*given, targets or [])
+    if scheme or keep:
+        raise ExplainError(f"--scheme and --keep need a --layer, such as {_EXAMPLE[0]}")
+    return plans_for(*_EXAMPLE, targets or _EXAMPLE_TARGETS)
 
 
 def _report_wrong(

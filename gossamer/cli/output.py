@@ -31,6 +31,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 input`, `2 inputs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def show_line(text: str) -> None:
     """Print a line for people, as it is: names from models are never taken for markup."""
     print_out(Text(text), soft_wrap=True)
@@ -38,11 +43,12 @@ def show_line(text: str) -> None:
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
     """Print a table; the first `left` columns and the last are texts, the others numbers."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, heading in enumerate(headings):
-        number = left <= i < len(headings) - 1
-        last = i == len(headings) - 1
-        table.add_column(heading, justify="right" if number else "left", no_wrap=not last)
+        if left <= i < len(headings) - 1:
+            table.add_column(heading, justify="right", no_wrap=True)
+        else:
+            table.add_column(heading)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     print_out(table)
@@ -50,9 +56,12 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int
 
 def print_out(what: Any, *, soft_wrap: bool = False) -> None:
     """Print anything of rich's on standard output."""
-    # A file or a pipe has no width of its own: there, a table gets what it needs.
-    width = None if sys.stdout.isatty() else _WIDE
-    Console(highlight=False, width=width).print(what, soft_wrap=soft_wrap)
+    console = Console(highlight=False)
+    # A file or a pipe has no width of its own: there, a table gets what it needs.  A terminal too
+    # narrow for the longest words gets longer lines: a number that is cut off is a wrong number.
+    least = console.measure(what, options=console.options.update(width=_WIDE)).minimum
+    console.width = max(console.width, least) if sys.stdout.isatty() else _WIDE
+    console.print(what, soft_wrap=soft_wrap)
 
 
 def working(text: str) -> AbstractContextManager[Any]:

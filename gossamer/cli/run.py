@@ -8,14 +8,17 @@ from typing import Annotated
 
 import numpy as np
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from gossamer.cli.models import plan_of
-from gossamer.cli.output import show_json, show_line, working
+from gossamer.cli.output import counted, show_json, show_line, working
 from gossamer.errors import ModelError
 from gossamer.front import compile as load_on
 from gossamer.front import random_inputs
 from jit.files import write_whole
 from refimpl.plan import Plan
+
+_NOT_NUMBERS = "is not a .npy file of real numbers; numpy.save writes one"
 
 
 def run(
@@ -24,7 +27,7 @@ def run(
     input: Annotated[list[Path] | None, Parameter(alias="-i")] = None,
     device: str = "host",
     out: Annotated[list[Path] | None, Parameter(alias="-o")] = None,
-    seed: int | None = None,
+    seed: Annotated[int | None, Parameter(validator=Number(gte=0))] = None,
     cache: Annotated[bool, Parameter(negative="--no-cache")] = True,
     json: bool = False,
 ) -> int:
@@ -52,7 +55,7 @@ def run(
     plan = plan_of(model, None)
     given = random_inputs(plan, seed) if seed is not None else _read(plan, input or [])
     if out and len(out) != len(plan.outputs):
-        raise ModelError(f"{plan.name} has {len(plan.outputs)} outputs, -o was given {len(out)}")
+        raise ModelError(f"{plan.name} has {counted(len(plan.outputs), 'output')}, -o was given {len(out)}")
     with working(f"running on {device}"), load_on(plan, device, cache=cache) as network:
         made = network(*given)
     outputs = made if isinstance(made, tuple) else (made,)
@@ -73,7 +76,7 @@ def _read(plan: Plan, paths: list[Path]) -> list[np.ndarray]:
     if len(paths) != len(plan.inputs):
         wanted = ", ".join(f"{name} {plan.places[name].shape}" for name in plan.inputs)
         raise ModelError(
-            f"{plan.name} takes {len(plan.inputs)} inputs ({wanted}), --input was "
+            f"{plan.name} takes {counted(len(plan.inputs), 'input')} ({wanted}), --input was "
             f"given {len(paths)}; --seed N draws them"
         )
     return [_array(path) for path in paths]
@@ -83,10 +86,10 @@ def _array(path: Path) -> np.ndarray:
     try:
         # Mapped, so that a file that claims more than it holds is refused before any allocation.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError) as error:
-        raise ModelError(f"{path} is not a .npy file of numbers: {error}") from error
+    except (ValueError, EOFError, SyntaxError) as error:  # numpy's words would advise pickle
+        raise ModelError(f"{path} {_NOT_NUMBERS}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise ModelError(f"{path} is not a .npy file of real numbers")
+        raise ModelError(f"{path} {_NOT_NUMBERS}")
     return array
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import inspect
+import io
+import logging
 import operator
 import re
 import traceback
@@ -28,6 +32,7 @@ from refimpl.schemes import Scheme
 Masks = Mapping[str, tuple[Scheme, np.ndarray]]
 
 _TORCH = str(Path(torch.__file__).parent)
+_INSPECT = inspect.__file__
 _ASSERTION = "aten._assert_tensor_metadata.default"
 _MOST_LINES = 10
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -97,7 +102,7 @@ def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram
     An empty table of decompositions keeps convolutions, pools and activations whole, but makes
     in-place operators pure.
     """
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), _quiet(), torch.no_grad():
         # torch's own use of what it has deprecated; nothing the caller could change.
         warnings.simplefilter("ignore", FutureWarning)
         try:
@@ -111,6 +116,18 @@ def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram
             ) from error
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging and printing, beside the error it raises, what it had traced."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _place_of_error(module: nn.Module, error: Exception) -> str:
     """The innermost submodule that was running, and the line of the user's code."""
     names = {id(child): name for name, child in module.named_modules()}
@@ -118,7 +135,7 @@ def _place_of_error(module: nn.Module, error: Exception) -> str:
     for frame, number in traceback.walk_tb(error.__traceback__):
         path = names.get(id(frame.f_locals.get("self")), path)
         file = frame.f_code.co_filename
-        if not file.startswith((_TORCH, "<")) and file != __file__:
+        if not file.startswith((_TORCH, _INSPECT, "<")) and file != __file__:
             line = f" ({Path(file).name}:{number})"
     return (path or f"the module's own forward ({type(module).__name__})") + line
 
