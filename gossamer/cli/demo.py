@@ -45,7 +45,7 @@ def demo(*, folder: Path = DEMO_FOLDER, json: bool = False) -> int:
     except KeyboardInterrupt:
         if any(folder.glob("*.safetensors")):
             Console(stderr=True, highlight=False).print(
-                f"Networks that were finished are kept in {folder}; the next run goes on from them.",
+                f"Finished networks are kept in {folder}; the next run goes on from them.",
                 markup=False,
             )
         raise

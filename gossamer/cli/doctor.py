@@ -27,7 +27,9 @@ class Finding:
     @property
     def advice(self) -> str:
         """What was seen, and how to get what does not work, once."""
-        return self.detail if self.works or self.how in self.detail else f"{self.detail}; {self.how}"
+        return (
+            self.detail if self.works or self.how in self.detail else f"{self.detail}; {self.how}"
+        )
 
 
 class _MissingError(Exception):

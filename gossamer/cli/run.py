@@ -55,7 +55,9 @@ def run(
     plan = plan_of(model, None)
     given = random_inputs(plan, seed) if seed is not None else _read(plan, input or [])
     if out and len(out) != len(plan.outputs):
-        raise ModelError(f"{plan.name} has {counted(len(plan.outputs), 'output')}, -o was given {len(out)}")
+        raise ModelError(
+            f"{plan.name} has {counted(len(plan.outputs), 'output')}, -o was given {len(out)}"
+        )
     with working(f"running on {device}"), load_on(plan, device, cache=cache) as network:
         made = network(*given)
     outputs = made if isinstance(made, tuple) else (made,)
