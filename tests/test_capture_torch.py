@@ -369,3 +369,19 @@ def test_nested_outputs_come_flattened():
     module = Lambda(lambda _, x: {"a": x + 1, "b": [x * 2, (x,)]})
     graph = capture(module, (torch.ones(2),))
     assert [y.tolist() for y in evaluate(graph, np.ones(2))] == [[2, 2], [2, 2], [1, 1]]
+
+
+class _Branch(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def test_what_cannot_be_traced_is_one_error_and_nothing_else_is_printed(capfd) -> None:
+    with pytest.raises(CaptureError, match="Control flow must not depend on values"):
+        capture(_Branch(), (torch.ones(2, 3),))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_forward_that_takes_other_arguments_is_placed_in_the_model() -> None:
+    with pytest.raises(CaptureError, match=r"own forward \(Linear\): TypeError: missing"):
+        capture(nn.Linear(3, 4), ())

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from small_plans import small_plan
 import jit.executable
 from gossamer.cli import main
 from gossamer.cli.app import VERBS, application
+from gossamer.cli.doctor import Finding
+from gossamer.cli.output import show_table
 from gossamer.front import random_inputs
 from jit.plan_file import load_plan, save_plan
 from refimpl.plan import evaluate
@@ -158,6 +161,14 @@ def test_devices_and_doctor_work_here(capsys) -> None:
     assert all(f["works"] or f["how"] for f in found.values())
 
 
+def test_doctor_gives_advice_once() -> None:
+    finding = Finding(
+        "emulator", False, "no qemu: apt-get install qemu", "apt-get install qemu", False
+    )
+    assert finding.advice == "no qemu: apt-get install qemu"
+    assert replace(finding, how="build it").advice.endswith("; build it")
+
+
 ERRORS = {
     "plan nothing": "names no model",
     "plan net.onnx": ".onnx files are not read yet",
@@ -174,7 +185,8 @@ ERRORS = {
     "run missing.safetensors --seed 1": "is not a file",
     "run {net}": "--input was given 0",
     "run {net} --input {net}": "not a .npy file",
-    "run {net} --seed 1 -o a.npy -o b.npy": "1 outputs, -o was given 2",
+    "run {net} --input {model}": "numpy.save writes one",
+    "run {net} --seed 1 -o a.npy -o b.npy": "1 output, -o was given 2",
     "run {net} --seed 1 -o /no/such/folder/y.npy": "/no/such/folder/y.npy",
     "run {net} --seed 1 --device gpu": "unknown device 'gpu'",
     "run {net} --seed 1 --device=-oProxyCommand": "unknown device",
@@ -195,10 +207,31 @@ def test_errors_are_one_sentence(line: str, net: str, model: str, capsys) -> Non
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("line", ["frobnicate", "plan", "run x --frob", "plan a b c"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "frobnicate",
+        "plan",
+        "run x --frob",
+        "plan a b c",
+        "bench x --runs 0",
+        "bench x --runs -1",
+        "run x --seed -1",
+        "check x --seed -1",
+    ],
+)
 def test_a_line_that_makes_no_sense_exits_with_2(line: str, capsys) -> None:
     assert main(line.split()) == 2
-    assert capsys.readouterr().err.startswith("gossamer: ")
+    shown = capsys.readouterr().err
+    assert shown.startswith("gossamer: ")
+    assert "--help" in shown
+
+
+def test_no_terminal_is_so_narrow_that_numbers_are_cut(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show_table(("layer", "why not", "cycles", ""), [("conv1", "no reason", "123456789", "x")], 2)
+    assert "123456789" in capsys.readouterr().out
 
 
 def test_a_traceback_comes_only_when_asked_for() -> None:

@@ -171,8 +171,11 @@ def test_an_interrupted_run_writes_no_report_and_says_what_is_kept(tmp_path, mon
 
     monkeypatch.setattr(verb, "run_demo", interrupted)
     assert main(["demo", "--folder", str(tmp_path)]) == 130
+    assert "the next run goes on" not in capsys.readouterr().err
+    (tmp_path / "dense.safetensors").touch()
+    assert main(["demo", "--folder", str(tmp_path)]) == 130
     assert "the next run goes on" in " ".join(capsys.readouterr().err.split())
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["dense.safetensors"]
 
 
 @pytest.mark.slow

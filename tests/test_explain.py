@@ -15,6 +15,7 @@ from rich.console import Console
 import jit.pipeline
 from bench.shape import layer_graph, layer_shape
 from gossamer.cli import explain as verb
+from gossamer.cli import main
 from gossamer.explain import (
     ExplainError,
     Explanation,
@@ -421,16 +422,30 @@ def test_the_verb_writes_what_it_is_asked_for(tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"layer": "conv2d:nonsense"}, "is not a layer"),
-        ({"layer": SMALL, "target": ["pentium"]}, "unknown target 'pentium'"),
-        ({"layer": SMALL, "scheme": "kgs:4x4", "keep": 2.0}, "the share to keep is 2.0"),
-        ({"plan": Path("no/such.file")}, "is not a file"),
-        ({"layer": SMALL, "diff": ("tile", "tale")}, "has no stage 'tale'"),
+        ("--layer conv2d:nonsense", "is not a layer"),
+        (f"--layer {SMALL} --target pentium", "unknown target 'pentium'"),
+        (f"--layer {SMALL} --scheme kgs:4x4 --keep 2", "the share to keep is 2.0"),
+        (f"--layer {SMALL} --diff tile tale", "has no stage 'tale'"),
+        (f"--layer {SMALL} --html /dev/full/x.html", "/dev/full"),
+        (f"--layer {SMALL} --json --stage tile", "leave out --stage"),
+        ("--scheme kgs:4x4", "need a --layer, such as conv2d:"),
+        ("no/such.file", "is not a file"),
+        ("net.safetensors --keep 0.5", "net.safetensors has its own"),
     ],
 )
-def test_errors_are_sentences(asked: dict, says: str, capsys) -> None:
-    assert verb.explain(**asked) == 1
-    assert says in capsys.readouterr().err
+def test_errors_are_sentences(asked: str, says: str, capsys) -> None:
+    assert main(["explain", *asked.split()]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("gossamer: ")
+    assert says in captured.err
+    assert captured.out == ""
+
+
+def test_with_nothing_given_a_pruned_layer_is_followed_to_neon_and_avx512(capsys) -> None:
+    assert main(["explain", "--stage", "assembly"]) == 0
+    shown = capsys.readouterr().out
+    assert "fmla" in shown
+    assert "zmm" in shown
 
 
 def test_equal_targets_are_explained_once() -> None:

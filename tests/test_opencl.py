@@ -274,7 +274,7 @@ def test_an_executable_on_opencl_is_like_any_other(small):
         profile = executable.profile(x, runs=4, warmup=1)
         assert [step.step for step in profile] == [step.name for step in plan.steps]
         assert all(len(step.nanoseconds) == 4 and step.percentile(50) > 0 for step in profile)
-        with pytest.raises(InputError, match=r"input x has shape \(2, 3, 7, 9\)"):
+        with pytest.raises(InputError, match=r"input 'x' has shape \(2, 3, 7, 9\)"):
             executable(array(2, 3, 7, 9))
         with pytest.raises(DeviceError, match="cannot count instructions"):
             executable.instructions(x)
