@@ -7,9 +7,11 @@ import pytest
 
 from jit.decide import plan
 from jit.decide.schedule import ConvProblem, _strip_shapes, heights, last_strip_fits
+from jit.executable import open_executable
 from jit.target import target
 from refimpl.graph import Constant, Graph, Node, attributes
-from refimpl.plan import PlanError, check
+from refimpl.graph import evaluate as evaluate_graph
+from refimpl.plan import PlanError, check, evaluate
 from refimpl.tiles import pack
 
 ONES = attributes(stride=(1,), padding=((0, 0),), dilation=(1,), groups=1)
@@ -63,3 +65,68 @@ def test_the_planner_offers_no_strips_that_straddle():
             shapes = list(_strip_shapes(machine, problem))
             assert shapes
             assert all(last_strip_fits(filters, r, n, machine.lanes) for r, n in shapes)
+
+
+def graph_of(nodes, outputs, inputs=(("x", (1, 2, 3)),), **constants):
+    named = {name: Constant(np.asarray(array, np.float32)) for name, array in constants.items()}
+    return Graph("one", inputs, nodes, outputs, named)
+
+
+def node(name, op, *inputs, **given):
+    return Node((name,), op, inputs, attributes(**given))
+
+
+CONV = Node(("c",), "conv", ("x", "w"), ONES)
+SAME, RELU = node("i", "identity", "c"), node("r", "relu", "i")
+WEIGHT = np.arange(4).reshape(2, 2, 1) - 1.5
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs"),
+    [
+        ((CONV, SAME, RELU, node("s", "add", "r", "c")), "s"),
+        ((CONV, SAME, RELU), "rc"),
+        ((CONV, SAME, node("s", "add", "c", "i")), "s"),
+        ((CONV, SAME, RELU), "ri"),
+    ],
+)
+def test_a_value_read_under_two_names_is_not_fused_away(nodes, outputs):
+    """Readers were counted by name: an identity hid the second one, and its value was gone."""
+    graph = graph_of(nodes, tuple(outputs), w=WEIGHT)
+    x = np.arange(-3.0, 3).reshape(1, 2, 3)
+    meant, made = evaluate_graph(graph, x), plan(graph, "x86-64-avx2")
+    values = evaluate(made, x)
+    for wanted, name in zip(meant, made.outputs, strict=True):
+        np.testing.assert_array_equal(values[name], wanted)
+
+
+def test_a_value_read_once_under_another_name_is_fused():
+    made = plan(graph_of((CONV, SAME, RELU), ("r",), w=WEIGHT), "x86-64-avx2")
+    assert [s.op for s in made.steps] == ["relayout", "conv", "relayout"]
+
+
+def test_an_output_given_twice_comes_back_twice():
+    graph = graph_of((node("r", "relu", "x"),), ("r", "x", "r"))
+    with open_executable(plan(graph, "host"), "host-isolated") as net:
+        first, second, third = net(np.full((1, 2, 3), -1.0))
+    assert first.sum() == third.sum() == 0
+    assert second.sum() == -6
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (graph_of((node("r", "relu", "x"),), ("r",), (("x", (3,)),)), r"x: shape \(3,\)"),
+        (graph_of((), ("x",), (("x", (1, 1, 2, 2, 2, 2)),)), "up to 3 spatial axes"),
+        (graph_of((), ("k",), k=WEIGHT), "k: the constant k"),
+        (graph_of((node("r", "relu", "k"),), ("r",), k=WEIGHT), "r: the constant k"),
+        (
+            graph_of((CONV, node("b", "batch_norm", "c", "o", "z", "z", "z", eps=0.0)), ("b",),
+                     w=WEIGHT, o=np.ones(2), z=np.zeros(2)),
+            "b: its scale or shift is not finite",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compiled_is_refused_by_name(graph, message):
+    with pytest.raises(PlanError, match=message):
+        plan(graph, "x86-64-avx2")

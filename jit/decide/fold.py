@@ -5,6 +5,7 @@ A `Draft` is a step before it is scheduled.  Weights are folded in float64 and r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +15,7 @@ from jit.kernels.activation import ATTRIBUTES, Activation
 from refimpl.graph import Attributes, Graph, Node, Shape
 from refimpl.plan import PlanError
 
+_RESHAPES = ("flatten", "reshape", "identity")
 _POOLS = ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
 
 
@@ -38,13 +40,24 @@ class Draft:
 class _Folding:
     graph: Graph
     shapes: Mapping[str, Shape]
-    uses: Mapping[str, int]
+    aliases: Mapping[str, str]
     drafts: dict[str, Draft] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
+    uses: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        # Under whichever name it is read: a value with two readers must stay, aliases or not.
+        self.uses.update(self.source(name) for name in self.graph.outputs)
+        for node in self.graph.nodes:
+            if node.name not in self.aliases:
+                self.uses.update(self.source(name) for name in node.inputs)
 
     def source(self, value: str) -> str:
         """The value that holds the same numbers in the same shape."""
         return self.aliases.get(value, value)
+
+    def read_once(self, value: str) -> bool:
+        """True if one node reads these numbers and no output holds them."""
+        return self.uses[self.source(value)] == 1
 
 
 def fold(graph: Graph, shapes: Mapping[str, Shape]) -> tuple[list[Draft], dict[str, str]]:
@@ -52,14 +65,31 @@ def fold(graph: Graph, shapes: Mapping[str, Shape]) -> tuple[list[Draft], dict[s
 
     Raises PlanError naming the node that cannot be compiled.
     """
-    uses: dict[str, int] = dict.fromkeys(graph.outputs, 1)
+    for name in (*(name for name, _ in graph.inputs), *(node.name for node in graph.nodes)):
+        if not 2 <= len(shapes[name]) <= 5:
+            raise PlanError(
+                f"{name}: shape {shapes[name]} cannot be compiled; only (N, C) and (N, C, ...) "
+                "with up to 3 spatial axes"
+            )
+    state = _Folding(graph, shapes, _aliases(graph, shapes))
     for node in graph.nodes:
-        for name in node.inputs:
-            uses[name] = uses.get(name, 0) + 1
-    state = _Folding(graph, shapes, uses)
+        if node.name not in state.aliases:
+            _fold_node(state, node)
+    outputs = {name: state.source(name) for name in graph.outputs}
+    reads = [(draft.name, value) for draft in state.drafts.values() for value in draft.inputs]
+    for name, value in (*reads, *outputs.items()):
+        if value in graph.constants:
+            raise PlanError(f"{name}: the constant {value} as a value cannot be compiled yet")
+    return list(state.drafts.values()), outputs
+
+
+def _aliases(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, str]:
+    """For every reshape that changes nothing, the value whose numbers it passes on."""
+    aliases: dict[str, str] = {}
     for node in graph.nodes:
-        _fold_node(state, node)
-    return list(state.drafts.values()), {o: state.source(o) for o in graph.outputs}
+        if node.op in _RESHAPES and shapes[node.name] == shapes[node.inputs[0]]:
+            aliases[node.name] = aliases.get(node.inputs[0], node.inputs[0])
+    return aliases
 
 
 def _fold_node(state: _Folding, node: Node) -> None:
@@ -71,7 +101,7 @@ def _fold_node(state: _Folding, node: Node) -> None:
         _activation(state, node)
     elif node.op in ("add", "sub", "mul"):
         _arithmetic(state, node)
-    elif node.op in ("flatten", "reshape", "identity"):
+    elif node.op in _RESHAPES:
         _reshape(state, node)
     elif node.op in _POOLS or node.op == "softmax":
         _check_supported(state, node)
@@ -137,7 +167,7 @@ def _before_flatten(state: _Folding, node: Node) -> tuple[str, Shape]:
     filters = state.shapes[node.inputs[1]][0]
     source = state.source(node.inputs[0])
     draft = state.drafts.get(source)
-    if draft is not None and draft.op == "relayout" and state.uses[node.inputs[0]] == 1:
+    if draft is not None and draft.op == "relayout" and state.read_once(source):
         before = state.shapes[draft.inputs[0]]
         flat = state.shapes[node.inputs[0]]
         if len(flat) == 2 and flat[0] == before[0]:
@@ -166,15 +196,19 @@ def _open_contraction(state: _Folding, value: str) -> Draft | None:
     """The convolution that computes `value`, if nothing else reads it and nothing follows yet."""
     source = state.source(value)
     draft = state.drafts.get(source)
-    if draft is None or draft.op != "conv" or state.uses[value] != 1 or draft.activation:
+    if draft is None or draft.op != "conv" or not state.read_once(value) or draft.activation:
         return None
     return draft
 
 
 def _batch_norm(state: _Folding, node: Node) -> None:
     gamma, beta, mean, var = (_array(state, node, i).astype(np.float64) for i in range(1, 5))
-    scale = gamma / np.sqrt(var + node.attrs["eps"])
-    shift = beta - mean * scale
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = gamma / np.sqrt(var + node.attrs["eps"])
+        shift = beta - mean * scale
+    if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+        # Folded, 0 * infinity would make weights of pruned places.
+        raise PlanError(f"{node.name}: its scale or shift is not finite; is a variance 0?")
     draft = _open_contraction(state, node.inputs[0])
     if draft is None or draft.residual:
         _emit(
@@ -209,7 +243,7 @@ def _activation(state: _Folding, node: Node) -> None:
     source = state.source(node.inputs[0])
     draft = state.drafts.get(source)
     fusible = draft is not None and draft.op in ("conv", "add", "sub", "mul", "affine")
-    if draft is not None and fusible and not draft.activation and state.uses[node.inputs[0]] == 1:
+    if draft is not None and fusible and not draft.activation and state.read_once(source):
         _rename(state, node, replace(draft, activation=activation))
         return
     _emit(state, node, Draft(node.name, "activation", (source,), activation=activation))
@@ -236,9 +270,6 @@ def _arithmetic(state: _Folding, node: Node) -> None:
 def _reshape(state: _Folding, node: Node) -> None:
     value = node.inputs[0]
     before, after = state.shapes[value], state.shapes[node.name]
-    if before == after:
-        state.aliases[node.name] = state.source(value)
-        return
     if before[0] != after[0] or 2 not in (len(before), len(after)):
         raise PlanError(
             f"{node.name}: reshape from {before} to {after} cannot be compiled yet; "

@@ -57,16 +57,15 @@ class _Planner:
             self.relayout(name, f"{name}:in", self.layouts[name], "arena")
         for draft in self.drafts:
             self.add(draft)
-        names = []
         for output, source in self.outputs.items():
-            names.append(f"{output}:out")
-            self.relayout(self.held(source), names[-1], None, "output", self.shapes[output])
+            shape = self.shapes[output]
+            self.relayout(self.held(source), f"{output}:out", None, "output", shape)
         result = Plan(
             self.graph.name,
             self.machine.name,
             1,
             tuple(n for n, _ in self.graph.inputs),
-            tuple(names),
+            tuple(f"{name}:out" for name in self.graph.outputs),
             self.places,
             tuple(self.steps),
             self.weights,
