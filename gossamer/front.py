@@ -69,8 +69,11 @@ def plan(graph: Graph, target: str = "host", threads: int = 1) -> Plan:
         threads: tasks that each kernel is divided into; 1 so far.
 
     Raises:
+        ModelError: it is no Graph.
         TargetError: an unknown target. PlanError: a layer cannot be compiled yet, by its name.
     """
+    if not isinstance(graph, Graph):
+        raise ModelError(f"{type(graph).__name__} is no Graph: gossamer.capture makes one")
     return jit.decide.plan(graph, target, threads)
 
 
@@ -87,10 +90,17 @@ def compile(
         cache: keep compiled kernels in the user's cache folder, and look there first.
 
     Raises:
+        ModelError: it is no Plan.
         DeviceError: the device cannot be opened, or lacks what the plan's target has.
     """
+    _check_plan(plan)
     artifact = build(plan, cache=_user_cache() if cache else None)
     return Network(open_executable(artifact, device, counting=counting))
+
+
+def _check_plan(plan: Plan) -> None:
+    if not isinstance(plan, Plan):
+        raise ModelError(f"{type(plan).__name__} is no Plan: gossamer.plan makes one of a Graph")
 
 
 def _user_cache() -> CodeCache | None:
@@ -117,12 +127,15 @@ def check(
         seed: of the values.
 
     Raises:
+        ModelError: it is no Plan. InputError: an input does not fit.
         DeviceError: as for `compile`.
     """
+    _check_plan(plan)
     from conformance.check import check_plan
 
     given = random_inputs(plan, seed) if inputs is None else inputs
     with compile(plan, device) as network:
+        network.executable.feed(*given)  # what does not fit is refused before a step is judged
         return check_plan(plan, network.executable, tuple(given))
 
 
@@ -136,8 +149,9 @@ def save(plan: Plan, path: str | Path) -> None:
     """Write the plan to one safetensors file: all of it, or nothing on an error.
 
     Raises:
-        PlanFileError: the file cannot be written.
+        ModelError: it is no Plan. PlanFileError: the file cannot be written.
     """
+    _check_plan(plan)
     save_plan(plan, path)
 
 

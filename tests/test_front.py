@@ -125,3 +125,14 @@ def test_the_report_names_every_layer() -> None:
     assert all(step.label in text for step in plan.steps)
     assert "1 of 3 layers with weights are sparse" in text
     assert "1.00x the liveness bound" in text
+
+
+def test_the_wrong_form_is_named_with_what_makes_the_right_one(tmp_path) -> None:
+    graph = gossamer.capture(pruned_module(), EXAMPLE)
+    with pytest.raises(gossamer.ModelError, match=r"Sequential is no Graph: gossamer\.capture"):
+        gossamer.plan(pruned_module())  # type: ignore[arg-type]
+    for call in (gossamer.compile, gossamer.check, lambda g: gossamer.save(g, tmp_path / "x")):
+        with pytest.raises(gossamer.ModelError, match=r"Graph is no Plan: gossamer\.plan"):
+            call(graph)
+    with pytest.raises(gossamer.ERRORS, match="has shape"):
+        gossamer.check(gossamer.plan(graph), "host", inputs=[np.zeros(3, np.float32)])
