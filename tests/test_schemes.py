@@ -189,9 +189,19 @@ def test_saliency_makes_a_legal_mask_at_every_threshold(scheme, drawn, seed):
     assert scheme.legal(saliency >= levels[seed % len(levels)], parts=parts) is None
 
 
-def test_ties_go_to_the_lower_unit():
+def test_ties_go_to_the_larger_unit_and_then_to_the_lower_number():
     mask = Unstructured().project(np.ones((2, 4)), 0.5)
     assert mask.tolist() == [[True] * 4, [False] * 4]
+    ragged = Vanilla(1, 2).project(np.ones((1, 3)), 0.4)
+    assert ragged.tolist() == [[True, True, False]]
+
+
+def test_a_smaller_unit_that_left_does_not_come_back_to_fit_the_budget_better():
+    """Units of 2, 1, 2, 1 weights: 2.8 of 6 are wanted, for which 2 + 2 was too many."""
+    weight, keep = np.array([[3.0], [3], [1], [2], [2], [0.5]]), 2.8 / 6
+    mask = Vanilla(2, 1).project(weight, keep, parts=2)
+    assert mask.ravel().tolist() == [True, True, False, False, False, False]
+    assert (Vanilla(2, 1).project(weight * mask, keep, parts=2) == mask).all()
 
 
 @given(schemes, weights(), seeds)

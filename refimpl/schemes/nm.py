@@ -69,7 +69,7 @@ class NM(Scheme):
                 f"{keep}."
             )
         units = self.units(weight.shape, parts=parts)
-        return units.mask(rank_in_group(self._score(units, weight), units.group) < self.n)
+        return units.mask(rank_in_group(units.group, self._score(units, weight)) < self.n)
 
     def saliency(self, weight: np.ndarray, *, parts: int = 1) -> np.ndarray:
         """inf for the n largest of every group and -inf for the others: no threshold moves them."""

@@ -52,7 +52,7 @@ class Exactly:
         """These units and the first others of every group, `count` in all; None if too many."""
         if np.bincount(group, weights=kept).max() > self.count:
             return None
-        return rank_in_group(kept, group) < self.count
+        return rank_in_group(group, kept) < self.count
 
     def bits(self, group: np.ndarray) -> float:
         """log2 of how many ways the rule leaves to choose the units: C(size, count) a group."""
@@ -145,9 +145,12 @@ class OneOfLibrary:
 Rule = AnySubset | Exactly | OneOfLibrary
 
 
-def rank_in_group(key: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Every element's place in its group by falling `key`, from 0; equal keys by their number."""
-    order = np.lexsort((-key.astype(np.float64), group))
+def rank_in_group(group: np.ndarray, *keys: np.ndarray) -> np.ndarray:
+    """Every element's place in its group by falling keys, from 0.
+
+    The first key decides, the next where it is equal, and in the end the lower number.
+    """
+    order = np.lexsort((*(-key.astype(np.float64) for key in reversed(keys)), group))
     sizes = np.bincount(group)
     first = np.cumsum(sizes) - sizes
     rank = np.empty(len(group), np.intp)

@@ -114,8 +114,8 @@ class Scheme(ABC):
         The units of the highest scores stay: under one threshold for the layer (scope "layer"),
         or an equal share of them in every strip of filters (scope "strip", balanced).  How many
         is chosen so that the kept share of weights comes nearest to `keep`; at least one unit (a
-        strip) stays.  Units of equal score stay in the order of their numbers.  For one threshold
-        over many layers see `across.py`.
+        strip) stays.  Of units of equal score the larger stay first, then those of lower numbers.
+        For one threshold over many layers see `across.py`.
 
         Returns:
             The mask, bool of the weight's shape, True = kept.
