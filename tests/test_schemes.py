@@ -29,6 +29,7 @@ from refimpl.schemes import (
     project_across,
     scheme_from_text,
 )
+from refimpl.schemes.units import Units, Way
 
 sizes = st.integers(1, 9)
 partitions = st.one_of(
@@ -77,12 +78,11 @@ def test_every_way_partitions_the_weights(scheme, drawn):
     units = scheme.units(weight.shape, parts=parts)
     assert units.shape == weight.shape
     assert units.size().min() >= 1
-    assert units.size().sum() == weight.size * len(units.unit)
-    ways = [way for way, _ in units.ways()]
-    assert [way.start for way in ways] == [0, *(way.stop for way in ways[:-1])]
-    assert ways[-1].stop == units.count
+    assert units.size().sum() == weight.size * len(units.ways)
+    assert [span.start for span in units.spans] == [0, *(s.stop for s in units.spans[:-1])]
+    assert units.spans[-1].stop == units.count
     assert np.bincount(units.group).min() >= 1
-    owned = [set(units.group[way].tolist()) for way in ways]
+    owned = [set(units.group[span].tolist()) for span in units.spans]
     assert sum(map(len, owned)) == units.group.max() + 1
     if units.strip is not None:
         assert np.bincount(units.strip).min() >= 1
@@ -255,10 +255,10 @@ def test_vanilla_and_kgs_are_one_where_kernels_have_one_position():
 
 def test_overlapping_units_keep_a_weight_only_where_all_of_them_stay():
     """Rows and columns of a 2 x 3 block: what BCR is made of."""
-    from refimpl.schemes.units import Units
-
-    rows, columns = np.indices((2, 3))
-    units = Units(np.stack([rows, columns + 2]), np.zeros(5, int), None, (AnySubset(),) * 2)
+    rows = Way(np.arange(2), np.zeros(3, int), AnySubset())
+    columns = Way(np.zeros(2, int), np.arange(3), AnySubset())
+    units = Units((2, 3), (rows, columns), np.zeros(5, int), None)
+    assert units.unit.tolist() == [[[0] * 3, [1] * 3], [[2, 3, 4]] * 2]
     kept = np.array([True, False, True, False, True])
     assert units.mask(kept).tolist() == [[True, False, True], [False] * 3]
     assert units.size().tolist() == [3, 3, 2, 2, 2]
@@ -365,7 +365,7 @@ def test_bcr_splits_the_rate_between_rows_and_columns(keep, rows):
     units = scheme.units(weight.shape)
     assert mask.mean() == pytest.approx(keep, abs=0.01)
     if rows in (0, 1):  # one way is not pruned: its units leave with their block or not at all
-        way = [way for way, _ in units.ways()][int(rows)]
+        way = units.spans[int(rows)]
         kept, size = np.bincount(units.group, units.total(mask) > 0), np.bincount(units.group)
         groups = np.unique(units.group[way])
         assert np.isin(kept[groups] / size[groups], [0, 1]).all()

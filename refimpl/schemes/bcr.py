@@ -16,7 +16,7 @@ import numpy as np
 from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme, SchemeError, Scope, check_keep
 from refimpl.schemes.select import highest
-from refimpl.schemes.units import Shape, Units, strip_of
+from refimpl.schemes.units import Shape, Units, Way, strip_of
 
 _ROUNDS = 8  # rows and columns are chosen in turn at most so often; two or three settle it
 
@@ -37,15 +37,16 @@ class BCR(Scheme):
         width = prod(shape[1:])
         strip, block = strip_of(shape[0], self.br, parts), np.arange(width) // self.bc
         strips, blocks = int(strip[-1]) + 1, int(block[-1]) + 1
-        rows = np.arange(shape[0])[:, None] * blocks + block
-        columns = strip[:, None] * width + np.arange(width) + shape[0] * blocks
         row_group = strip[:, None] * blocks + np.arange(blocks)
         column_group = np.arange(strips)[:, None] * blocks + block + strips * blocks
         return Units(
-            np.stack([rows, columns]).reshape(2, *shape),
+            shape,
+            (
+                Way(np.arange(shape[0]), block, AnySubset()),
+                Way(strip, np.arange(width), AnySubset()),
+            ),
             group=np.concatenate([row_group.ravel(), column_group.ravel()]),
             strip=np.concatenate([np.repeat(strip, blocks), np.repeat(np.arange(strips), width)]),
-            rules=(AnySubset(), AnySubset()),
         )
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
@@ -85,13 +86,13 @@ class BCR(Scheme):
         energy, strip = self._energy(weight), self._strips(units, scope)
         column_budget = keep ** (1 - rows) * weight.size
         row_budget = keep * weight.size if rows else weight.size
-        row_way, column_way = (way for way, _ in units.ways())
+        row_way, column_way = units.spans
         kept, best = np.ones(units.count, bool), np.zeros(weight.shape, bool)
         for _ in range(_ROUNDS):
-            score, _ = self._given(units, energy, kept[units.unit[0]])
+            score, _ = self._given(units, energy, units.stays(0, kept))
             cost = units.size()[column_way]
             kept[column_way] = highest(score[column_way], cost, strip[column_way], column_budget)
-            score, left = self._given(units, energy, kept[units.unit[1]])
+            score, left = self._given(units, energy, units.stays(1, kept))
             kept[row_way] = highest(score[row_way], left[row_way], strip[row_way], row_budget)
             mask = units.mask(kept)
             if best.any() and energy[mask].sum() <= energy[best].sum():

@@ -10,7 +10,7 @@ import numpy as np
 
 from refimpl.schemes.rules import Exactly, rank_in_group
 from refimpl.schemes.scheme import Scheme, SchemeError, Scope, check_keep
-from refimpl.schemes.units import Shape, Units, strip_of
+from refimpl.schemes.units import Shape, Units, Way, strip_of
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class NM(Scheme):
         del others[self.axis]
         other = np.expand_dims(np.arange(prod(others)).reshape(others), self.axis)
         block = along.reshape([-1 if axis == self.axis else 1 for axis in range(len(shape))])
-        size = prod(shape)
+        filters, columns = np.arange(shape[0]), np.arange(prod(shape[1:]))
         return Units(
-            np.arange(size).reshape(1, *shape),
+            shape,
+            (Way(filters, columns, Exactly(self.n)),),
             group=(other * blocks + block).ravel(),
-            strip=np.repeat(np.arange(shape[0]), size // shape[0]),
-            rules=(Exactly(self.n),),
+            strip=np.repeat(filters, len(columns)),
         )
 
     def project(

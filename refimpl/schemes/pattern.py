@@ -19,7 +19,7 @@ from refimpl.schemes.kgs import KGS
 from refimpl.schemes.rules import AnySubset, OneOfLibrary
 from refimpl.schemes.scheme import Scheme, SchemeError, Scope, check_keep
 from refimpl.schemes.select import highest
-from refimpl.schemes.units import Shape, Units, strip_of
+from refimpl.schemes.units import Shape, Units, Way, strip_of
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,17 @@ class Pattern(Scheme):
     name: ClassVar[str] = "pattern"
 
     def _units(self, shape: Shape, parts: int) -> Units:
-        at = KGS(self.gf, 1).units(shape, parts=parts)
-        strip = strip_of(shape[0], self.gf, parts)
-        kernel = np.arange(shape[0] * shape[1]).reshape(*shape[:2], *[1] * (len(shape) - 2))
-        kernel = np.broadcast_to(kernel + at.count, shape)
-        kernels = shape[0] * shape[1]
-        group = np.full(kernels, at.group[-1] + 1)
+        strip, column = strip_of(shape[0], self.gf, parts), np.arange(prod(shape[1:]))
+        positions, strips = prod(shape[2:]), int(strip[-1]) + 1
+        sharing = np.repeat(np.arange(strips * shape[1]), positions)
         return Units(
-            np.stack([at.unit[0], kernel]),
-            group=np.concatenate([at.group, group]),
-            strip=np.concatenate(
-                [np.repeat(np.arange(strip[-1] + 1), prod(shape[1:])), np.repeat(strip, shape[1])]
+            shape,
+            (
+                Way(strip, column, OneOfLibrary(self.entries, self.library)),
+                Way(np.arange(shape[0]), column // positions, AnySubset()),
             ),
-            rules=(OneOfLibrary(self.entries, self.library), AnySubset()),
+            group=np.append(sharing, np.full(shape[0] * shape[1], sharing[-1] + 1)),
+            strip=np.append(np.repeat(np.arange(strips), len(column)), np.repeat(strip, shape[1])),
         )
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
@@ -113,7 +111,7 @@ class Pattern(Scheme):
             library = mine_patterns([weight], self, parts=[parts])
         self._check_library(library, energy.shape[1])
         best = library[np.argmax(energy @ library.T, axis=1)]
-        return best.ravel()[at.unit[0]]
+        return at.stays(0, best.ravel())
 
     def _energy_at_positions(self, weight: np.ndarray, parts: int) -> np.ndarray:
         """Squares of the weights at every position of the kernels that share a pattern.

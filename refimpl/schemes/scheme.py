@@ -151,17 +151,17 @@ class Scheme(ABC):
             SchemeError: a value is not finite.
         """
         units = self.units(weight.shape, parts=parts)
-        return self._score(units, weight)[units.unit].min(axis=0)
+        return units.least(self._score(units, weight))
 
     def cover(self, nonzero: np.ndarray, *, parts: int = 1) -> np.ndarray | None:
         """The smallest legal mask that keeps all of these weights (bool), or None if none does."""
         units = self.units(nonzero.shape, parts=parts)
         kept = units.touched(nonzero)
-        for way, rule in units.ways():
-            staying = rule.cover(kept[way], units.group[way])
+        for span, rule in units.ruled():
+            staying = rule.cover(kept[span], units.group[span])
             if staying is None:
                 return None
-            kept[way] = staying
+            kept[span] = staying
         return units.mask(kept)
 
     def legal(self, mask: np.ndarray, *, parts: int = 1) -> str | None:
@@ -174,8 +174,8 @@ class Scheme(ABC):
         missing = np.argwhere(units.mask(kept) & ~mask)
         if len(missing):
             return self._torn(units, mask, missing[0])
-        for way, rule in units.ways():
-            broken = rule.breach(kept[way], units.group[way])
+        for span, rule in units.ruled():
+            broken = rule.breach(kept[span], units.group[span])
             if broken is not None:
                 return f"{self}: in the group at {units.group_place(broken)}, {rule}."
         return None
@@ -196,7 +196,7 @@ class Scheme(ABC):
         Choices, not masks: where units overlap, different choices may make the same mask.
         """
         units = self.units(shape, parts=parts)
-        return sum(rule.bits(units.group[way]) for way, rule in units.ways())
+        return sum(rule.bits(units.group[span]) for span, rule in units.ruled())
 
 
 def check_keep(scheme: Scheme, keep: float) -> None:
