@@ -85,7 +85,14 @@ def test_every_way_partitions_the_weights(scheme, drawn):
     owned = [set(units.group[span].tolist()) for span in units.spans]
     assert sum(map(len, owned)) == units.group.max() + 1
     if units.strip is not None:
-        assert np.bincount(units.strip).min() >= 1
+        assert len(units.strip) == len(weight)
+    strips = units.strips()
+    assert strips.shape == (units.count,)
+    assert np.bincount(strips).min() >= 1
+    at_weights = units.strip if units.strip is not None else np.zeros(len(weight), int)
+    assert (
+        strips[units.unit].reshape(-1, len(weight), weight[0].size) == at_weights[:, None]
+    ).all()
 
 
 @given(schemes, weights())
@@ -149,7 +156,7 @@ def test_balanced_projection_keeps_equally_many_units_in_every_strip(scheme, dra
     weight, parts = drawn
     units = scheme.units(weight.shape, parts=parts)
     kept = units.total(scheme.project(weight, keep, scope="strip", parts=parts)) > 0
-    assert len(set(np.bincount(units.strip, weights=kept).tolist())) == 1
+    assert len(set(np.bincount(units.strips(), weights=kept).tolist())) == 1
 
 
 @given(st.one_of(partitions, nm, patterns), weights(), keeps)

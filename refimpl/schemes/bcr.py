@@ -46,7 +46,7 @@ class BCR(Scheme):
                 Way(strip, np.arange(width), AnySubset()),
             ),
             group=np.concatenate([row_group.ravel(), column_group.ravel()]),
-            strip=np.concatenate([np.repeat(strip, blocks), np.repeat(np.arange(strips), width)]),
+            strip=strip,
         )
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002

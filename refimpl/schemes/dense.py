@@ -21,7 +21,7 @@ class Dense(Scheme):
 
     def _units(self, shape: Shape, parts: int) -> Units:  # noqa: ARG002
         whole = Way(np.zeros(shape[0], int), np.zeros(prod(shape[1:]), int), Exactly(1))
-        return Units(shape, (whole,), group=np.zeros(1, int), strip=np.zeros(1, int))
+        return Units(shape, (whole,), group=np.zeros(1, int), strip=whole.row)
 
     def project(
         self, weight: np.ndarray, keep: float, *, scope: Scope = "layer", parts: int = 1

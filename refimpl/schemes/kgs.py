@@ -34,13 +34,8 @@ class KGS(Scheme):
         channel, position = np.divmod(np.arange(prod(shape[1:])), positions)
         column = channel // self.gc * positions + position
         way = Way(strip_of(shape[0], self.gf, parts), column, AnySubset())
-        strips, units = way.sizes
-        return Units(
-            shape,
-            (way,),
-            group=np.repeat(np.arange(strips * units // positions), positions),
-            strip=np.repeat(np.arange(strips), units),
-        )
+        groups = prod(way.sizes) // positions
+        return Units(shape, (way,), group=np.repeat(np.arange(groups), positions), strip=way.row)
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
         """A kernel group: `gf` filters keep the same columns, in runs of `gc` channels."""

@@ -46,7 +46,7 @@ class NM(Scheme):
             shape,
             (Way(filters, columns, Exactly(self.n)),),
             group=(other * blocks + block).ravel(),
-            strip=np.repeat(filters, len(columns)),
+            strip=filters,
         )
 
     def project(

@@ -50,7 +50,7 @@ class Pattern(Scheme):
                 Way(np.arange(shape[0]), column // positions, AnySubset()),
             ),
             group=np.append(sharing, np.full(shape[0] * shape[1], sharing[-1] + 1)),
-            strip=np.append(np.repeat(np.arange(strips), len(column)), np.repeat(strip, shape[1])),
+            strip=strip,
         )
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002

@@ -133,12 +133,12 @@ class Scheme(ABC):
     def _strips(self, units: Units, scope: Scope) -> np.ndarray:
         """The strip of every unit, all the same one where nothing is balanced."""
         if scope == "layer":
-            return np.zeros(units.count, np.intp)
+            return np.zeros(units.count, int)
         if units.strip is None:
             raise SchemeError(
                 f'{self} has no units to balance inside a strip of filters; use scope="layer".'
             )
-        return units.strip
+        return units.strips()
 
     def saliency(self, weight: np.ndarray, *, parts: int = 1) -> np.ndarray:
         """The score at which every weight leaves, float64 of the weight's shape.

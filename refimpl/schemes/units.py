@@ -73,8 +73,8 @@ class Units:
             class of rows and then by class of columns; none is empty.
         group: integers (units,), the group of every unit, numbered from 0 through all ways; none
             is empty, and none has units of two ways.
-        strip: integers (units,), the strip of filters every unit lies in; None where units span
-            strips.
+        strip: integers (F,), the strip of every filter, within which units lie; None where units
+            span strips.
     """
 
     shape: Shape
@@ -86,6 +86,13 @@ class Units:
     def count(self) -> int:
         """How many units there are."""
         return len(self.group)
+
+    def strips(self) -> np.ndarray:
+        """The strip of every unit, integers (units,); all 0 where units span strips."""
+        if self.strip is None:
+            return np.zeros(self.count, int)
+        each = [(self.strip[_starts(way.row)], way.sizes[1]) for way in self.ways]
+        return np.concatenate([np.repeat(strip, columns) for strip, columns in each])
 
     @property
     def spans(self) -> tuple[slice, ...]:

@@ -25,5 +25,5 @@ class Unstructured(Scheme):
             shape,
             (Way(filters, columns, AnySubset()),),
             group=np.zeros(prod(shape), int),
-            strip=np.repeat(filters, len(columns)),
+            strip=filters,
         )
