@@ -29,7 +29,7 @@ from refimpl.schemes import (
     project_across,
     scheme_from_text,
 )
-from refimpl.schemes.units import Units, Way
+from refimpl.schemes.units import Units, Way, part_height
 
 sizes = st.integers(1, 9)
 partitions = st.one_of(
@@ -57,6 +57,11 @@ def weights(draw):
     shape = (shape[0] * parts, *shape[1:])
     weight = np.random.default_rng(draw(seeds)).standard_normal(shape).astype(np.float32)
     return weight, parts
+
+
+def in_parts(values, weight, parts):
+    """The values of every part's filters; a depthwise weight is one part."""
+    return np.split(values, len(values) // part_height(weight.shape, parts))
 
 
 def possible(scheme, weight, keep):
@@ -98,7 +103,7 @@ def test_every_way_partitions_the_weights(scheme, drawn):
 @given(schemes, weights())
 def test_no_unit_and_no_group_straddles_two_parts(scheme, drawn):
     weight, parts = drawn
-    assume(scheme != Dense())
+    assume(scheme != Dense() and (weight.ndim == 2 or weight.shape[1] > 1))
     possible(scheme, weight, 1)
     units = scheme.units(weight.shape, parts=parts)
     owned = [set(part.ravel().tolist()) for part in np.split(units.unit, parts, axis=1)]
@@ -356,7 +361,7 @@ def test_refusals_are_sentences(call, words):
 def test_bcr_leaves_a_dense_sub_block_in_every_block(scheme, drawn, keep, scope):
     weight, parts = drawn
     mask = scheme.project(weight, keep, scope=scope, parts=parts)
-    for rows in np.split(mask.reshape(len(mask), -1), parts):
+    for rows in in_parts(mask.reshape(len(mask), -1), weight, parts):
         for r, c in product(range(0, len(rows), scheme.br), range(0, rows.shape[1], scheme.bc)):
             block = rows[r : r + scheme.br, c : c + scheme.bc]
             outer = block.any(axis=1)[:, None] & block.any(axis=0)
@@ -401,8 +406,8 @@ def test_nm_keeps_the_n_largest_of_every_m(scheme, drawn):
     weight, parts = drawn
     keep = possible(scheme, weight, 1)
     mask = scheme.project(weight, keep, parts=parts)
-    parted = np.split(mask, parts) if scheme.axis == 0 else [mask]
-    values = np.split(weight, parts) if scheme.axis == 0 else [weight]
+    parted = in_parts(mask, weight, parts) if scheme.axis == 0 else [mask]
+    values = in_parts(weight, weight, parts) if scheme.axis == 0 else [weight]
     for kept, value in zip(parted, values, strict=True):
         lines = np.moveaxis(kept, scheme.axis, -1).reshape(-1, kept.shape[scheme.axis])
         numbers = np.abs(np.moveaxis(value, scheme.axis, -1).reshape(lines.shape))
@@ -488,11 +493,31 @@ def test_the_global_budget_counts_macs_and_favours_large_weights():
     assert masks["late"].mean() < masks["early"].mean()
 
 
-@pytest.mark.parametrize("parts", [1, 12])
 @pytest.mark.parametrize(
-    "scheme", [KGS(8, 4), Vanilla(8, 4), Pattern(4, 8), Pattern(4, 8, 4), BCR(8, 8), Channel()]
+    "scheme", [KGS(8, 4), Vanilla(8, 4), Pattern(4, 8), Pattern(4, 8, 4), BCR(8, 8), NM(1, 4, 0)]
 )
-def test_depthwise_weights(scheme, parts):
+@pytest.mark.parametrize("groups", [4, 12])
+def test_strips_of_depthwise_weights_run_over_their_groups(scheme, groups):
     weight = np.random.default_rng(0).standard_normal((12, 1, 3, 3))
-    mask = scheme.project(weight, 0.4, parts=parts)
-    assert scheme.legal(mask, parts=parts) is None
+    keep = possible(scheme, weight, 0.4)
+    mask = scheme.project(weight, keep, parts=groups)
+    assert 0.1 < mask.mean() < 0.5
+    assert scheme.legal(mask, parts=groups) is None
+    assert (mask == scheme.project(weight, keep)).all()
+
+
+def test_filters_of_a_depthwise_strip_keep_the_same_positions():
+    mask = KGS(8, 4).project(np.random.default_rng(0).standard_normal((12, 1, 5)), 0.5, parts=12)
+    assert (mask[:8] == mask[0]).all()
+    assert (mask[8:] == mask[8]).all()
+    assert 0 < mask[0].sum() < 5
+
+
+def test_a_depthwise_channel_is_the_filters_that_read_it():
+    mask = Channel().project(np.arange(1.0, 13).reshape(6, 1, 2), 0.4, parts=3)
+    assert mask[:, 0, 0].tolist() == [False] * 4 + [True] * 2
+
+
+def test_a_gate_of_one_input_is_no_depthwise_convolution():
+    assert KGS(8, 1).units((12, 1), parts=4).count == 4
+    assert KGS(8, 1).units((12, 1, 1), parts=4).count == 2

@@ -35,7 +35,7 @@ class BCR(Scheme):
 
     def _units(self, shape: Shape, parts: int) -> Units:
         width = prod(shape[1:])
-        strip, block = strip_of(shape[0], self.br, parts), np.arange(width) // self.bc
+        strip, block = strip_of(shape, self.br, parts), np.arange(width) // self.bc
         strips, blocks = int(strip[-1]) + 1, int(block[-1]) + 1
         row_group = strip[:, None] * blocks + np.arange(blocks)
         column_group = np.arange(strips)[:, None] * blocks + block + strips * blocks

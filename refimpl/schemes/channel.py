@@ -10,7 +10,7 @@ import numpy as np
 
 from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme
-from refimpl.schemes.units import Shape, Units, Way
+from refimpl.schemes.units import Shape, Units, Way, part_height
 
 
 @dataclass(frozen=True)
@@ -27,4 +27,4 @@ class Channel(Scheme):
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:
         """All filters of a part keep the same columns."""
-        return shape[0] // parts, 1
+        return part_height(shape, parts), 1

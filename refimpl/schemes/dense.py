@@ -10,7 +10,7 @@ import numpy as np
 
 from refimpl.schemes.rules import Exactly
 from refimpl.schemes.scheme import Scheme, SchemeError, Scope, check_keep
-from refimpl.schemes.units import Shape, Units, Way
+from refimpl.schemes.units import Shape, Units, Way, part_height
 
 
 @dataclass(frozen=True)
@@ -38,4 +38,4 @@ class Dense(Scheme):
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:
         """All filters of a part keep every channel."""
-        return shape[0] // parts, shape[1]
+        return part_height(shape, parts), shape[1]

@@ -10,7 +10,7 @@ import numpy as np
 
 from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme
-from refimpl.schemes.units import Shape, Units, Way
+from refimpl.schemes.units import Shape, Units, Way, part_height
 
 
 @dataclass(frozen=True)
@@ -25,4 +25,4 @@ class Filter(Scheme):
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:
         """The filters of a part that stay keep every channel."""
-        return shape[0] // parts, shape[1]
+        return part_height(shape, parts), shape[1]

@@ -33,7 +33,7 @@ class KGS(Scheme):
         positions = prod(shape[2:])
         channel, position = np.divmod(np.arange(prod(shape[1:])), positions)
         column = channel // self.gc * positions + position
-        way = Way(strip_of(shape[0], self.gf, parts), column, AnySubset())
+        way = Way(strip_of(shape, self.gf, parts), column, AnySubset())
         groups = prod(way.sizes) // positions
         return Units(shape, (way,), group=np.repeat(np.arange(groups), positions), strip=way.row)
 

@@ -35,7 +35,9 @@ class NM(Scheme):
     def _units(self, shape: Shape, parts: int) -> Units:
         if self.axis >= len(shape):
             raise SchemeError(f"{self}: a weight of the shape {shape} has no axis {self.axis}.")
-        along = strip_of(shape[self.axis], self.m, parts if self.axis == 0 else 1)
+        along = np.arange(shape[self.axis]) // self.m
+        if self.axis == 0:
+            along = strip_of(shape, self.m, parts)
         blocks = int(along[-1]) + 1
         others = list(shape)
         del others[self.axis]

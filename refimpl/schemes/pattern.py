@@ -40,7 +40,7 @@ class Pattern(Scheme):
     name: ClassVar[str] = "pattern"
 
     def _units(self, shape: Shape, parts: int) -> Units:
-        strip, column = strip_of(shape[0], self.gf, parts), np.arange(prod(shape[1:]))
+        strip, column = strip_of(shape, self.gf, parts), np.arange(prod(shape[1:]))
         positions, strips = prod(shape[2:]), int(strip[-1]) + 1
         sharing = np.repeat(np.arange(strips * shape[1]), positions)
         return Units(

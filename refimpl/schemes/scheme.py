@@ -8,9 +8,9 @@ partition the weights under "any subset"; the others bring their own.
 Weights have the shape (F, C, *kernel): a convolution of one to three dimensions, C being the
 channels of one convolution group, or a linear or recurrent layer with no kernel axes.  `parts` is
 the number of equal parts the filters fall into that no block may straddle: convolution groups, or
-the gates of a recurrent weight.  A depthwise weight is (F, 1, *kernel): with parts=F every filter
-is pruned alone, with parts=1 strips of filters share what they keep, as its vectors need.
-Ragged edges, where a block does not divide a part or C, are legal everywhere.
+the gates of a recurrent weight.  A depthwise weight is (F, 1, *kernel), and its strips run over
+all filters, whose groups have but one or a few each (see `part_height`).  Ragged edges, where a
+block does not divide a part or C, are legal everywhere.
 
 Columns of the matrix view are the pairs (channel, kernel position), channel by channel.
 """

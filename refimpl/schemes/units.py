@@ -177,12 +177,21 @@ def _in_words(spans: list[tuple[int, int]]) -> str:
     return ", ".join(words)
 
 
-def strip_of(filters: int, height: int, parts: int) -> np.ndarray:
-    """The strip of every filter, integers (filters,): runs of `height`, none across two parts.
+def part_height(shape: Shape, parts: int) -> int:
+    """How many filters a part has that no strip straddles: a convolution group, or a gate.
 
-    `parts` are the equal parts the filters fall into: convolution groups, or gates.  The last
-    strip of a part is shorter where `height` does not divide the part.
+    Depthwise convolutions, whose every group reads one channel, are a family of their own: all
+    filters are one part, for a strip of them is what a vector computes, each filter on its own
+    channel; a block within one group would be a single kernel.
     """
-    part = filters // parts
-    index = np.arange(filters)
+    depthwise = len(shape) > 2 and shape[1] == 1
+    return shape[0] if depthwise else shape[0] // parts
+
+
+def strip_of(shape: Shape, height: int, parts: int) -> np.ndarray:
+    """The strip of every filter, integers (F,): runs of `height`, none across two parts.
+
+    The last strip of a part is shorter where `height` does not divide the part.
+    """
+    part, index = part_height(shape, parts), np.arange(shape[0])
     return index // part * -(-part // height) + index % part // height

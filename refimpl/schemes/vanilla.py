@@ -26,7 +26,7 @@ class Vanilla(Scheme):
 
     def _units(self, shape: Shape, parts: int) -> Units:
         channel = np.arange(prod(shape[1:])) // prod(shape[2:])
-        way = Way(strip_of(shape[0], self.gf, parts), channel // self.gc, AnySubset())
+        way = Way(strip_of(shape, self.gf, parts), channel // self.gc, AnySubset())
         return Units(shape, (way,), group=np.zeros(prod(way.sizes), int), strip=way.row)
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002

@@ -14,7 +14,7 @@ import numpy as np
 
 from refimpl.schemes import Scheme
 from refimpl.schemes.distinct import distinct_rows, row_keys
-from refimpl.schemes.units import Shape, strip_of
+from refimpl.schemes.units import Shape, part_height, strip_of
 from refimpl.storage.matrix import StorageError, int32, matrix_view
 from refimpl.tiles import Tile, Tiles, column_order
 
@@ -119,7 +119,7 @@ def padding_of_runs(tiles: Tiles, run: int) -> int:
 
 def _strips(shape: Shape, height: int, parts: int) -> Iterator[np.ndarray]:
     """The filters of every strip."""
-    strip = strip_of(shape[0], min(height, shape[0]), parts)
+    strip = strip_of(shape, min(height, shape[0]), parts)
     yield from np.split(np.arange(shape[0]), np.flatnonzero(np.diff(strip)) + 1)
 
 
@@ -138,8 +138,8 @@ def _blocks(kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _row_sets(mask: np.ndarray, height: int, parts: int) -> np.ndarray:
     """The set of rows that keep each column of each strip, (strips, columns), as sortable keys."""
     filters, width = mask.shape[0], prod(mask.shape[1:])
-    height = min(height, filters // parts)
-    strip = strip_of(filters, height, parts)
+    height = min(height, part_height(mask.shape, parts))
+    strip = strip_of(mask.shape, height, parts)
     row = np.arange(filters) - np.flatnonzero(np.diff(strip, prepend=-1))[strip]
     kept = np.zeros((int(strip[-1]) + 1, width, height), bool)
     kept[strip, :, row] = mask.reshape(filters, width)
