@@ -7,7 +7,7 @@ Automatic Mapping (arXiv 2111.11581) it is the block-based pruning of linear lay
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import ClassVar
 
@@ -27,11 +27,22 @@ class BCR(Scheme):
 
     Units overlap: a weight stays iff its row and its column of the block both stay.  Row units are
     numbered row by row, in each by block; column units strip by strip, in each by column.
+
+    `rows` says how `project` splits a rate between them, in percent: rows keep keep^(rows / 100),
+    columns the rest; 0 removes columns only, 100 rows only.  It has no part in which masks are
+    legal, so schemes that differ in nothing else are equal.
     """
 
     br: int
     bc: int
+    rows: int = field(default=50, compare=False)
     name: ClassVar[str] = "bcr"
+    smallest: ClassVar[dict[str, int]] = {"rows": 0}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rows > 100:
+            raise SchemeError(f"{self}: the rows' part of the rate is 0 to 100 percent.")
 
     def _units(self, shape: Shape, parts: int) -> Units:
         width = prod(shape[1:])
@@ -54,13 +65,7 @@ class BCR(Scheme):
         return self.br, 1
 
     def project(
-        self,
-        weight: np.ndarray,
-        keep: float,
-        *,
-        scope: Scope = "layer",
-        parts: int = 1,
-        rows: float = 0.5,
+        self, weight: np.ndarray, keep: float, *, scope: Scope = "layer", parts: int = 1
     ) -> np.ndarray:
         """A legal mask of large norm that keeps about the share `keep` of the weights.
 
@@ -73,19 +78,15 @@ class BCR(Scheme):
             keep: in (0, 1].
             scope: one threshold a way for the layer, or equal shares in every strip of `br` rows.
             parts: as everywhere.
-            rows: how the rate is split, in [0, 1]: rows keep keep^rows, columns keep^(1 - rows);
-                0 removes columns only, 1 rows only.
 
         Raises:
-            SchemeError: `keep` or `rows` is out of range, or a value is not finite.
+            SchemeError: `keep` is out of range, or a value is not finite.
         """
         check_keep(self, keep)
-        if not 0 <= rows <= 1:
-            raise SchemeError(f"{self}: the rows' part of the rate is {rows}; it is 0 to 1.")
         units = self.units(weight.shape, parts=parts)
         energy, strip = self._energy(weight), self._strips(units, scope)
-        column_budget = keep ** (1 - rows) * weight.size
-        row_budget = keep * weight.size if rows else weight.size
+        column_budget = keep ** (1 - self.rows / 100) * weight.size
+        row_budget = keep * weight.size if self.rows else weight.size
         row_way, column_way = units.spans
         kept, best = np.ones(units.count, bool), np.zeros(weight.shape, bool)
         for _ in range(_ROUNDS):

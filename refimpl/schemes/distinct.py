@@ -21,6 +21,8 @@ def row_keys(mask: np.ndarray) -> np.ndarray:
     Keys rise as rows do lexicographically.  Rows of up to 64 have unsigned integers, their bits
     with the first on top; longer ones have their bytes, whose sorting takes ten times as long.
     """
+    if mask.shape[-1] == 1:
+        return mask[..., 0].view(np.uint8)
     packed = np.packbits(mask, axis=-1)
     size = packed.shape[-1]
     if size > 8:

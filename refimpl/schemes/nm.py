@@ -62,7 +62,8 @@ class NM(Scheme):
         """The nearest legal mask: the n largest of every group; balanced by its nature.
 
         Raises:
-            SchemeError: `keep` is not n/m, or a value is not finite.
+            SchemeError: `keep` is not n/m, a value is not finite, or the axis is so short that all
+                would stay.
         """
         check_keep(self, keep)
         if not isclose(keep, self.n / self.m, rel_tol=1e-6):
@@ -70,9 +71,18 @@ class NM(Scheme):
                 f"{self} keeps {self.n} of {self.m}, so keep must be {self.n / self.m:g}, not "
                 f"{keep}."
             )
-        units = self.units(weight.shape, parts=parts)
-        return units.mask(rank_in_group(units.group, self._score(units, weight)) < self.n)
+        mask = self._largest(weight, parts)
+        if keep < 1 and mask.all():
+            raise SchemeError(
+                f"{self} would keep all of a weight of the shape {weight.shape}, which has at most "
+                f"{self.n} neighbours along axis {self.axis}; choose another axis or scheme."
+            )
+        return mask
 
     def saliency(self, weight: np.ndarray, *, parts: int = 1) -> np.ndarray:
         """inf for the n largest of every group and -inf for the others: no threshold moves them."""
-        return np.where(self.project(weight, self.n / self.m, parts=parts), np.inf, -np.inf)
+        return np.where(self._largest(weight, parts), np.inf, -np.inf)
+
+    def _largest(self, weight: np.ndarray, parts: int) -> np.ndarray:
+        units = self.units(weight.shape, parts=parts)
+        return units.mask(rank_in_group(units.group, self._score(units, weight)) < self.n)

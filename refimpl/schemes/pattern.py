@@ -31,7 +31,8 @@ class Pattern(Scheme):
     is still any subset.  Kernels of at most `entries` positions keep all of them.
 
     Units overlap: a weight stays iff its position (of the kernels that share a pattern) and its
-    kernel both stay.  Position units are numbered as in KGS(gf, 1), then come the kernels.
+    kernel both stay.  Position units are numbered as in KGS(gf, 1), then come the kernels; there
+    are only the kernels where they keep all positions.
     """
 
     entries: int
@@ -41,17 +42,14 @@ class Pattern(Scheme):
 
     def _units(self, shape: Shape, parts: int) -> Units:
         strip, column = strip_of(shape, self.gf, parts), np.arange(prod(shape[1:]))
-        positions, strips = prod(shape[2:]), int(strip[-1]) + 1
-        sharing = np.repeat(np.arange(strips * shape[1]), positions)
-        return Units(
-            shape,
-            (
-                Way(strip, column, OneOfLibrary(self.entries, self.library)),
-                Way(np.arange(shape[0]), column // positions, AnySubset()),
-            ),
-            group=np.append(sharing, np.full(shape[0] * shape[1], sharing[-1] + 1)),
-            strip=strip,
-        )
+        positions, kernels = prod(shape[2:]), shape[0] * shape[1]
+        by_kernel = Way(np.arange(shape[0]), column // positions, AnySubset())
+        if positions <= self.entries:
+            return Units(shape, (by_kernel,), group=np.zeros(kernels, int), strip=strip)
+        by_position = Way(strip, column, OneOfLibrary(self.entries, self.library))
+        sets = prod(by_position.sizes) // positions  # of kernels that share a pattern
+        group = np.repeat(np.arange(sets + 1), [positions] * sets + [kernels])
+        return Units(shape, (by_position, by_kernel), group=group, strip=strip)
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
         """The kernels of `gf` filters share what they keep of a channel, if that is a choice."""

@@ -50,9 +50,14 @@ class Exactly:
 
     def cover(self, kept: np.ndarray, group: np.ndarray) -> np.ndarray | None:
         """These units and the first others of every group, `count` in all; None if too many."""
-        if np.bincount(group, weights=kept).max() > self.count:
+        sizes = np.bincount(group)
+        staying = np.bincount(group[kept], minlength=len(sizes))
+        if staying.max() > self.count:
             return None
-        return rank_in_group(group, kept) < self.count
+        short = np.flatnonzero((staying < np.minimum(sizes, self.count))[group])
+        full = kept.copy()
+        full[short] = rank_in_group(group[short], kept[short]) < self.count
+        return full
 
     def bits(self, group: np.ndarray) -> float:
         """log2 of how many ways the rule leaves to choose the units: C(size, count) a group."""

@@ -137,13 +137,11 @@ def _blocks(kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _row_sets(mask: np.ndarray, height: int, parts: int) -> np.ndarray:
     """The set of rows that keep each column of each strip, (strips, columns), as sortable keys."""
-    filters, width = mask.shape[0], prod(mask.shape[1:])
-    height = min(height, part_height(mask.shape, parts))
-    strip = strip_of(mask.shape, height, parts)
-    row = np.arange(filters) - np.flatnonzero(np.diff(strip, prepend=-1))[strip]
-    kept = np.zeros((int(strip[-1]) + 1, width, height), bool)
-    kept[strip, :, row] = mask.reshape(filters, width)
-    return row_keys(kept)
+    part, width = part_height(mask.shape, parts), prod(mask.shape[1:])
+    height = min(height, part)
+    ragged = -part % height  # rows that no mask keeps fill the last strip of a part
+    kept = np.pad(mask.reshape(-1, part, width), ((0, 0), (0, ragged), (0, 0)))
+    return row_keys(np.swapaxes(kept.reshape(-1, height, width), 1, 2))
 
 
 def _some(sets: np.ndarray) -> np.ndarray:
