@@ -158,7 +158,9 @@ CONTRACTIONS = (
         conv,
         {"stride": SPATIAL, "padding": PADDING, "dilation": SPATIAL, "groups": COUNT},
         fast=conv_fast,
-        weight_uses=lambda _, out: out[0] * math.prod(out[2:]),
+        weights={1: "kept"},
+        parts=lambda attributes: attributes["groups"],
+        uses=lambda _, out: {1: out[0][0] * math.prod(out[0][2:])},
     ),
     Operator(
         "linear",
@@ -166,6 +168,7 @@ CONTRACTIONS = (
         _linear_shape,
         linear,
         fast=linear_fast,
-        weight_uses=lambda _, out: math.prod(out[:-1]),
+        weights={1: "kept"},
+        uses=lambda _, out: {1: math.prod(out[0][:-1])},
     ),
 )

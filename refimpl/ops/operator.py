@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 Shape = tuple[int, ...]
 
 # Sizes past this are refused, so that no product of a few attributes can overflow anything.
@@ -35,21 +33,34 @@ class Operator:
         name: as written in a Graph.
         arity: fewest and most inputs; None when there is no most.
         attributes: the kind of each attribute; all are required and no other is allowed.
-        shape: (input shapes, attributes) to the shape of the result; raises ShapeError.
-        evaluate: (float64 inputs, attributes as keywords) to the float64 result: the meaning.
-            An operator with a weight also takes `kept`, a bool mask of the weight or None.
+        shape: (input shapes, attributes) to the shape of the result, or with several results to
+            the tuple of their shapes; raises ShapeError.
+        evaluate: (float64 inputs, attributes as keywords) to the float64 result, or with several
+            results to the tuple of them: the meaning.
         fast: a vectorised twin of `evaluate`, where the meaning is too slow for real layers.
-        weight_uses: (input shapes, shape of the result) to the number of times that each weight
-            is multiplied; given only by operators whose input 1 is a weight that can be pruned.
+        results: how many values a node of the operator defines.
+        weights: the positions of the inputs that are weights which can be pruned, and the keyword
+            by which `evaluate` takes the mask of each (bool, of the weight's shape, or None).
+        parts: (attributes) to the equal runs of outputs (groups of a convolution, gates) that a
+            pruned weight falls into; no block of a mask straddles two.
+        uses: (input shapes, shapes of the results) to how many times each element of an input is
+            multiplied, by the input's position; empty where no multiply-accumulates are counted.
     """
 
     name: str
     arity: tuple[int, int | None]
-    shape: Callable[[Sequence[Shape], Mapping[str, Any]], Shape]
-    evaluate: Callable[..., np.ndarray]
+    shape: Callable[[Sequence[Shape], Mapping[str, Any]], Any]
+    evaluate: Callable[..., Any]
     attributes: Mapping[str, Kind] = field(default_factory=dict)
-    fast: Callable[..., np.ndarray] | None = None
-    weight_uses: Callable[[Sequence[Shape], Shape], int] | None = None
+    fast: Callable[..., Any] | None = None
+    results: int = 1
+    weights: Mapping[int, str] = field(default_factory=dict)
+    parts: Callable[[Mapping[str, Any]], int] = lambda _: 1
+    uses: Callable[[Sequence[Shape], Sequence[Shape]], Mapping[int, int]] = lambda *_: {}
+
+    def each(self, found: Any) -> tuple[Any, ...]:
+        """What `shape`, `evaluate` or `fast` returned, as a tuple with one entry per result."""
+        return found if self.results > 1 else (found,)
 
 
 def require(condition: bool, rule: str) -> None:
