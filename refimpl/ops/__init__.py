@@ -8,11 +8,21 @@ window counts are torch's definitions; padding is always explicit, a (lo, hi) pa
 from refimpl.ops.activations import ACTIVATIONS
 from refimpl.ops.arithmetic import ARITHMETIC
 from refimpl.ops.contractions import CONTRACTIONS
+from refimpl.ops.normalisation import NORMALISATION
 from refimpl.ops.operator import Kind, Operator, Shape, ShapeError
 from refimpl.ops.pooling import POOLING
+from refimpl.ops.reductions import REDUCTIONS
 from refimpl.ops.shaping import SHAPING
 
-_ROWS = (*CONTRACTIONS, *ACTIVATIONS, *POOLING, *ARITHMETIC, *SHAPING)
+_ROWS = (
+    *CONTRACTIONS,
+    *POOLING,
+    *NORMALISATION,
+    *ACTIVATIONS,
+    *ARITHMETIC,
+    *REDUCTIONS,
+    *SHAPING,
+)
 
 OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _ROWS}
 

@@ -31,7 +31,8 @@ def conv(
     """y[n,f,o] = b[f] + sum over c, k of w[f,c,k] * x[n, g*C/G + c, o*stride + k*dilation - lo].
 
     x is [N, C, *S], w [F, C/G, *K], b [F], the result [N, F, *O]; 1 to 3 spatial axes.  g is
-    the group of filter f, f // (F/G).  Positions in the padding read 0.
+    the group of filter f, f // (F/G), with G groups.  Positions in the padding, a (lo, hi) per
+    axis, read 0.
     """
     out = output_sizes(x.shape[2:], w.shape[2:], stride, padding, dilation)
     filters, group_channels = w.shape[:2]

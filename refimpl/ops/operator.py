@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 Shape = tuple[int, ...]
 
 # Sizes past this are refused, so that no product of a few attributes can overflow anything.
@@ -74,6 +76,14 @@ def same_shape(shapes: Sequence[Shape], _: Mapping[str, Any]) -> Shape:
     return shapes[0]
 
 
+def broadcast_shape(shapes: Sequence[Shape], _: Mapping[str, Any]) -> Shape:
+    """The shape rule of elementwise operators of two inputs: NumPy's broadcasting."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ShapeError(f"{shapes[0]} and {shapes[1]} do not broadcast") from None
+
+
 def _is_int(value: Any, least: int) -> bool:
     # `type` and not `isinstance`: True is an int, and numpy's ints print differently.
     return type(value) is int and least <= value <= LARGEST_INT
@@ -96,13 +106,23 @@ def _is_axes(value: Any) -> bool:
     return _is_ints(value, 0) and value != () and list(value) == sorted(set(value))
 
 
+def _is_float(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value)
+
+
+def _one_of(*values: str) -> Kind:
+    text = " or ".join(f'"{value}"' for value in values)
+    return Kind(text, lambda v: type(v) is str and v in values)
+
+
 AXIS = Kind("an int of 0 or more", lambda v: _is_int(v, 0))
 COUNT = Kind("an int of 1 or more", lambda v: _is_int(v, 1))
 FLAG = Kind("True or False", lambda v: type(v) is bool)
-FLOAT = Kind("a finite float", lambda v: type(v) is float and math.isfinite(v))
+FLOAT = Kind("a finite float", _is_float)
+FACTOR = Kind("a finite float other than 0", lambda v: _is_float(v) and v != 0)
 BOUND = Kind("a float that is not NaN", lambda v: type(v) is float and not math.isnan(v))
 SHAPE = Kind("a tuple of ints of 1 or more", lambda v: _is_ints(v, 1))
 SPATIAL = Kind("a tuple of one to three ints of 1 or more", _is_spatial)
 PADDING = Kind("a tuple of one to three (lo, hi) pairs of ints of 0 or more", _is_padding)
 AXES = Kind("a tuple of increasing ints of 0 or more", _is_axes)
-GELU_FORM = Kind('"none" or "tanh"', lambda v: type(v) is str and v in ("none", "tanh"))
+GELU_FORM = _one_of("none", "tanh")

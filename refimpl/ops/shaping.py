@@ -12,22 +12,22 @@ from refimpl.ops.operator import AXIS, SHAPE, Operator, Shape, require, same_sha
 
 
 def concat(*xs: np.ndarray, axis: int) -> np.ndarray:
-    """The inputs one after another along the axis."""
+    """y = the inputs one after another along the axis."""
     return np.concatenate(xs, axis)
 
 
 def reshape(x: np.ndarray, *, shape: Shape) -> np.ndarray:
-    """The same values in row-major order under another shape."""
+    """y = the values of x in row-major order under another shape."""
     return x.reshape(shape)
 
 
 def flatten(x: np.ndarray, *, start: int, end: int) -> np.ndarray:
-    """Axes start to end (inclusive) merged into one."""
+    """y = x with the axes `start` to `end` (inclusive) merged into one."""
     return x.reshape(_merge(x.shape, start, end))
 
 
 def identity(x: np.ndarray) -> np.ndarray:
-    """x itself."""
+    """y = x."""
     return x
 
 
