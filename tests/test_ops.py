@@ -22,6 +22,7 @@ def test_every_operator_says_its_equation_and_means_its_attributes(name):
 
 
 CONV1 = {"stride": (1,), "padding": ((0, 0),), "dilation": (1,), "groups": 1}
+TRANSPOSE1 = {**CONV1, "output_padding": (0,)}
 POOL2 = {"kernel": (3, 3), "stride": (1, 1), "padding": ((0, 0), (0, 0)), "ceil_mode": False}
 
 
@@ -35,6 +36,15 @@ POOL2 = {"kernel": (3, 3), "stride": (1, 1), "padding": ((0, 0), (0, 0)), "ceil_
         ("conv", [(4, 5), (2, 4)], CONV1, "spatial"),
         ("conv", [(1, 4, 5), (2, 4, 1), (3,)], CONV1, "bias"),
         ("linear", [(2, 3), (4, 5)], {}, "3 channels"),
+        ("conv_transpose", [(1, 4, 5), (3, 2, 1)], TRANSPOSE1, "4 channels"),
+        ("conv_transpose", [(1, 3, 5), (3, 2, 1)], TRANSPOSE1 | {"groups": 2}, "do not divide"),
+        ("conv_transpose", [(1, 4, 5), (4, 2, 1), (3,)], TRANSPOSE1, "bias"),
+        ("conv_transpose", [(1, 4, 5), (4, 2, 1)], TRANSPOSE1 | {"padding": ((2, 3),)}, "leaves"),
+        ("conv_transpose", [(1, 4, 5), (4, 2, 1)], TRANSPOSE1 | {"output_padding": (0, 0)}, "axes"),
+        ("conv_transpose", [(4, 5), (4, 2)], TRANSPOSE1, "spatial"),
+        ("matmul", [(3,), (3, 2)], {}, "matrices"),
+        ("matmul", [(2, 3), (2, 3)], {}, "3 columns"),
+        ("matmul", [(2, 2, 3), (3, 3, 2)], {}, "broadcast"),
         (
             "max_pool",
             [(1, 1, 9, 9)],
@@ -76,6 +86,7 @@ def test_shape_rules_refuse(name, shapes, attributes, rule):
         ("conv", "padding", (1, 1)),
         ("conv", "padding", ((0, -1),)),
         ("conv", "groups", 1.0),
+        ("conv_transpose", "output_padding", (0, -1)),
         ("conv", "groups", 2**40),
         ("batch_norm", "eps", 1),
         ("batch_norm", "eps", float("nan")),

@@ -90,3 +90,58 @@ def test_linear_is_torch_linear(lead, channels, filters, seed):
     agree(run("linear", x, w, b), theirs)
     agree(OPERATORS["linear"].fast(x, w, b), theirs)
     agree(run("linear", x, w), F.linear(torch.from_numpy(x), torch.from_numpy(w)))
+
+
+@st.composite
+def transposed(draw):
+    """Shapes and attributes of transposed convolutions that torch accepts, too."""
+    x, w, stride, padding, dilation, groups = draw(convolutions())
+    margins = zip(stride, dilation, strict=True)
+    margin = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in margins)
+    axes = zip(x[2:], w[2:], stride, padding, dilation, margin, strict=True)
+    assume(all((s - 1) * t + d * (k - 1) + 1 - 2 * p + e > 0 for s, k, t, p, d, e in axes))
+    return x, (x[1], draw(st.integers(1, 3)), *w[2:]), stride, padding, margin, dilation, groups
+
+
+@ATTEMPTS
+@given(transposed(), st.booleans(), st.sampled_from([np.nan, np.inf, 1.0]), SEEDS)
+def test_conv_transpose_is_torchs(case, biased, planted, seed):
+    x_shape, w_shape, stride, padding, margin, dilation, groups = case
+    arrays = [draw_array(seed, x_shape), draw_array(seed + 1, w_shape)]
+    arrays += [draw_array(seed + 2, (w_shape[1] * groups,))] if biased else []
+    window = {"stride": stride, "output_padding": margin, "dilation": dilation, "groups": groups}
+    convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(stride) - 1]
+    theirs = convolve(*map(torch.from_numpy, arrays), padding=padding, **window)
+    attributes = {**window, "padding": both_sides(padding)}
+    agree(run("conv_transpose", *arrays, **attributes), theirs)
+    arrays[0].flat[seed % arrays[0].size] = planted
+    with np.errstate(all="ignore"):
+        ours = OPERATORS["conv_transpose"].fast(*arrays, **attributes)
+    agree(ours, run("conv_transpose", *arrays, **attributes))
+
+
+@ATTEMPTS
+@given(convolutions(), SEEDS)
+def test_conv_transpose_is_the_adjoint_of_conv(case, seed):
+    """<conv(x), y> = <x, conv_transpose(y)>, with uneven padding, which torch does not have."""
+    x_shape, w_shape, stride, padding, dilation, groups = case
+    attributes = {"stride": stride, "dilation": dilation, "groups": groups}
+    attributes["padding"] = tuple((p, p + i % 2) for i, p in enumerate(padding))
+    x, w = draw_array(seed, x_shape), draw_array(seed + 1, w_shape)
+    across = run("conv", x, w, **attributes)
+    y = draw_array(seed + 2, across.shape)
+    sizes = (x.shape[2:], y.shape[2:], w.shape[2:])
+    axes = zip(*sizes, stride, dilation, attributes["padding"], strict=True)
+    margin = tuple(s - ((o - 1) * t + d * (k - 1) + 1 - sum(p)) for s, o, k, t, d, p in axes)
+    assume(min(margin) >= 0)
+    back = run("conv_transpose", y, w, **attributes, output_padding=margin)
+    np.testing.assert_allclose((across * y).sum(), (x * back).sum(), rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3, 4), (4, 1)), ((2, 5, 3), (3, 7)), ((2, 1, 5, 3), (4, 3, 2)), ((1, 1), (6, 1, 1))],
+)
+def test_matmul_is_torchs(a, b):
+    x, y = draw_array(0, a), draw_array(1, b)
+    agree(run("matmul", x, y), torch.matmul(torch.from_numpy(x), torch.from_numpy(y)))

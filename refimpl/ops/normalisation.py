@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refimpl.ops.operator import COUNT, FLOAT, Operator, Shape, require
+from refimpl.ops.operator import COUNT, FLOAT, Operator, Shape, per_channel, require
 
 
 def batch_norm(
@@ -24,7 +24,7 @@ def batch_norm(
     At inference: mean and var are those gathered in training, not of x, which is [N, C, *S].
     Ioffe and Szegedy, 2015.
     """
-    gamma, beta, mean, var = (_per_channel(v, x.ndim) for v in (gamma, beta, mean, var))
+    gamma, beta, mean, var = (per_channel(v, x.ndim) for v in (gamma, beta, mean, var))
     return (x - mean) / np.sqrt(var + eps) * gamma + beta
 
 
@@ -47,7 +47,7 @@ def group_norm(
     """
     grouped = x.reshape(x.shape[0], groups, -1)
     y = _standardised(grouped, (2,), eps).reshape(x.shape)
-    return y * _per_channel(gamma, x.ndim) + _per_channel(beta, x.ndim)
+    return y * per_channel(gamma, x.ndim) + per_channel(beta, x.ndim)
 
 
 def rms_norm(x: np.ndarray, gamma: np.ndarray, *, eps: float) -> np.ndarray:
@@ -83,10 +83,6 @@ def _standardised(x: np.ndarray, axes: Shape, eps: float) -> np.ndarray:
 
 def _trailing(gamma: np.ndarray) -> Shape:
     return tuple(range(-gamma.ndim, 0))
-
-
-def _per_channel(values: np.ndarray, rank: int) -> np.ndarray:
-    return values.reshape(1, -1, *[1] * (rank - 2))
 
 
 def _require_channels(x: Shape) -> None:

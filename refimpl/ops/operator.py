@@ -84,6 +84,17 @@ def broadcast_shape(shapes: Sequence[Shape], _: Mapping[str, Any]) -> Shape:
         raise ShapeError(f"{shapes[0]} and {shapes[1]} do not broadcast") from None
 
 
+def per_channel(values: np.ndarray, rank: int) -> np.ndarray:
+    """[C] as [1, C, 1, ...], which broadcasts against a value [N, C, *S] of that rank."""
+    return values.reshape(1, -1, *[1] * (rank - 2))
+
+
+def require_bias(shapes: Sequence[Shape], filters: int) -> None:
+    """Require that what comes after input and weight, if anything, is one value per filter."""
+    for bias in shapes[2:]:
+        require(bias == (filters,), f"bias {bias} is not one value for each of {filters} filters")
+
+
 def _is_int(value: Any, least: int) -> bool:
     # `type` and not `isinstance`: True is an int, and numpy's ints print differently.
     return type(value) is int and least <= value <= LARGEST_INT
@@ -93,8 +104,8 @@ def _is_ints(value: Any, least: int) -> bool:
     return type(value) is tuple and all(_is_int(v, least) for v in value)
 
 
-def _is_spatial(value: Any) -> bool:
-    return type(value) is tuple and 1 <= len(value) <= 3 and _is_ints(value, 1)
+def _is_spatial(value: Any, least: int) -> bool:
+    return _is_ints(value, least) and 1 <= len(value) <= 3
 
 
 def _is_padding(value: Any) -> bool:
@@ -122,7 +133,8 @@ FLOAT = Kind("a finite float", _is_float)
 FACTOR = Kind("a finite float other than 0", lambda v: _is_float(v) and v != 0)
 BOUND = Kind("a float that is not NaN", lambda v: type(v) is float and not math.isnan(v))
 SHAPE = Kind("a tuple of ints of 1 or more", lambda v: _is_ints(v, 1))
-SPATIAL = Kind("a tuple of one to three ints of 1 or more", _is_spatial)
+SPATIAL = Kind("a tuple of one to three ints of 1 or more", lambda v: _is_spatial(v, 1))
+MARGIN = Kind("a tuple of one to three ints of 0 or more", lambda v: _is_spatial(v, 0))
 PADDING = Kind("a tuple of one to three (lo, hi) pairs of ints of 0 or more", _is_padding)
 AXES = Kind("a tuple of increasing ints of 0 or more", _is_axes)
 GELU_FORM = _one_of("none", "tanh")
