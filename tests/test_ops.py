@@ -23,6 +23,8 @@ def test_every_operator_says_its_equation_and_means_its_attributes(name):
 
 CONV1 = {"stride": (1,), "padding": ((0, 0),), "dilation": (1,), "groups": 1}
 TRANSPOSE1 = {**CONV1, "output_padding": (0,)}
+SLICE = {"axis": 1, "start": 0, "step": 1, "size": 2}
+PAD = {"padding": ((0, 0), (1, 2)), "mode": "constant", "value": 0.0}
 POOL2 = {"kernel": (3, 3), "stride": (1, 1), "padding": ((0, 0), (0, 0)), "ceil_mode": False}
 
 
@@ -66,6 +68,19 @@ POOL2 = {"kernel": (3, 3), "stride": (1, 1), "padding": ((0, 0), (0, 0)), "ceil_
         ("concat", [(2, 3), (2, 4)], {"axis": 0}, "differ"),
         ("reshape", [(2, 3)], {"shape": (4, 2)}, "6 elements"),
         ("flatten", [(2, 3)], {"start": 1, "end": 2}, "axes"),
+        ("transpose", [(2, 3)], {"order": (1, 0, 2)}, "order"),
+        ("slice", [(2, 3)], SLICE | {"axis": 2}, "axis 2"),
+        ("slice", [(2, 3)], SLICE | {"start": 3, "size": 1}, "slice from 3 to 3"),
+        ("slice", [(2, 3)], SLICE | {"start": 1, "step": -1, "size": 3}, "slice from 1 to -1"),
+        ("slice", [(2, 3)], SLICE | {"step": 2, "size": 3}, "slice from 0 to 4"),
+        ("pad", [(2, 3)], PAD | {"padding": ((1, 1),)}, "every axis"),
+        ("pad", [(2, 3)], PAD | {"mode": "edge", "value": 1.0}, "no value"),
+        ("pad", [(2, 3)], PAD | {"mode": "reflect", "padding": ((0, 0), (3, 0))}, "exceeds 2"),
+        ("pad", [(2, 3)], PAD | {"mode": "wrap", "padding": ((0, 3), (3, 0))}, "exceeds 2"),
+        ("expand", [(2, 3)], {"shape": (2, 2)}, "broadcast"),
+        ("expand", [(2, 3)], {"shape": (3,)}, "broadcast"),
+        ("expand", [(1, 3)], {"shape": (3,)}, "broadcast"),
+        ("take", [(2, 3)], {"axis": 1, "indices": (0, 3)}, "index 3"),
         ("softmax", [(2, 3)], {"axis": 2}, "axis 2"),
         ("log_softmax", [()], {"axis": 0}, "axis 0"),
         ("mean", [(2, 3)], {"axes": (0, 2), "keepdims": True}, "axes"),
@@ -99,6 +114,14 @@ def test_shape_rules_refuse(name, shapes, attributes, rule):
         ("softmax", "axis", -1),
         ("max_pool", "ceil_mode", 1),
         ("reshape", "shape", (-1, 2)),
+        ("transpose", "order", (0, 2)),
+        ("slice", "step", 0),
+        ("slice", "start", -1),
+        ("pad", "mode", "symmetric"),
+        ("pad", "padding", ((0, 0, 0),)),
+        ("pad", "padding", ((0, 0),) * 9),
+        ("pad", "value", float("nan")),
+        ("take", "indices", ()),
     ],
 )
 def test_attribute_kinds_refuse(name, key, value):

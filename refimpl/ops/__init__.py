@@ -10,7 +10,7 @@ from refimpl.ops.arithmetic import ARITHMETIC
 from refimpl.ops.contractions import CONTRACTIONS
 from refimpl.ops.matmul import MATMUL
 from refimpl.ops.normalisation import NORMALISATION
-from refimpl.ops.operator import Kind, Operator, Shape, ShapeError
+from refimpl.ops.operator import MOST_AXES, Kind, Operator, Shape, ShapeError
 from refimpl.ops.pooling import POOLING
 from refimpl.ops.reductions import REDUCTIONS
 from refimpl.ops.shaping import SHAPING
@@ -30,4 +30,4 @@ _ROWS = (
 
 OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _ROWS}
 
-__all__ = ["OPERATORS", "Kind", "Operator", "Shape", "ShapeError"]
+__all__ = ["MOST_AXES", "OPERATORS", "Kind", "Operator", "Shape", "ShapeError"]

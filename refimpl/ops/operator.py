@@ -13,6 +13,7 @@ Shape = tuple[int, ...]
 
 # Sizes past this are refused, so that no product of a few attributes can overflow anything.
 LARGEST_INT = 2**31 - 1
+MOST_AXES = 8
 
 
 class ShapeError(ValueError):
@@ -108,13 +109,23 @@ def _is_spatial(value: Any, least: int) -> bool:
     return _is_ints(value, least) and 1 <= len(value) <= 3
 
 
-def _is_padding(value: Any) -> bool:
-    pairs = type(value) is tuple and all(_is_ints(v, 0) and len(v) == 2 for v in value)
-    return pairs and 1 <= len(value) <= 3
+def _is_pairs(value: Any, most: int) -> bool:
+    if type(value) is not tuple or len(value) > most:
+        return False
+    return all(_is_ints(pair, 0) and len(pair) == 2 for pair in value)
 
 
 def _is_axes(value: Any) -> bool:
     return _is_ints(value, 0) and value != () and list(value) == sorted(set(value))
+
+
+def _is_order(value: Any) -> bool:
+    return _is_ints(value, 0) and sorted(value) == list(range(len(value)))
+
+
+def _is_ratios(value: Any) -> bool:
+    floats = type(value) is tuple and all(_is_float(v) and v > 0 for v in value)
+    return floats and 1 <= len(value) <= 3
 
 
 def _is_float(value: Any) -> bool:
@@ -135,6 +146,17 @@ BOUND = Kind("a float that is not NaN", lambda v: type(v) is float and not math.
 SHAPE = Kind("a tuple of ints of 1 or more", lambda v: _is_ints(v, 1))
 SPATIAL = Kind("a tuple of one to three ints of 1 or more", lambda v: _is_spatial(v, 1))
 MARGIN = Kind("a tuple of one to three ints of 0 or more", lambda v: _is_spatial(v, 0))
-PADDING = Kind("a tuple of one to three (lo, hi) pairs of ints of 0 or more", _is_padding)
+PADDING = Kind(
+    "a tuple of one to three (lo, hi) pairs of ints of 0 or more",
+    lambda v: v != () and _is_pairs(v, 3),
+)
+PAIRS = Kind("a tuple of (lo, hi) pairs of ints of 0 or more", lambda v: _is_pairs(v, MOST_AXES))
 AXES = Kind("a tuple of increasing ints of 0 or more", _is_axes)
+ORDER = Kind("the axes 0, 1, ... in some order", _is_order)
+INDICES = Kind("a tuple of one or more ints of 0 or more", lambda v: v != () and _is_ints(v, 0))
+STEP = Kind("an int other than 0", lambda v: _is_int(v, -LARGEST_INT) and v != 0)
+RATIOS = Kind("a tuple of one to three finite floats above 0", _is_ratios)
 GELU_FORM = _one_of("none", "tanh")
+PAD_MODE = _one_of("constant", "reflect", "edge", "wrap")
+SAMPLING = _one_of("nearest", "linear")
+COORDINATES = _one_of("half_pixel", "align_corners", "asymmetric")
