@@ -23,6 +23,15 @@ from jit.kernels.channelwise import (
     naive_softmax,
 )
 from jit.kernels.conv import ConvKernel, naive
+from jit.kernels.gather import (
+    BlendKernel,
+    EmbeddingKernel,
+    TakeKernel,
+    naive_blend,
+    naive_embedding,
+    naive_take,
+)
+from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
 from jit.program import Program
 from jit.stages.address import address
 from jit.stages.channels import channels
@@ -32,12 +41,25 @@ from jit.stages.jam import jam
 from jit.stages.parallel import parallel
 from jit.stages.promote import promote
 from jit.stages.reuse import reuse
+from jit.stages.spread import spread
 from jit.stages.tile import tile
 from jit.stages.vectorise import vectorise
 
 _POSITIONS = ["od", "oh", "ow"]
 
-Kernel = ConvKernel | PoolKernel | ElementKernel | RelayoutKernel | HaloKernel | SoftmaxKernel
+Kernel = (
+    ConvKernel
+    | PoolKernel
+    | ElementKernel
+    | RelayoutKernel
+    | HaloKernel
+    | SoftmaxKernel
+    | MapKernel
+    | ReduceKernel
+    | TakeKernel
+    | BlendKernel
+    | EmbeddingKernel
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +95,9 @@ class Trace:
         return self.entries[-1].program
 
 
+_ADDRESS = Stage("address", "one offset per access, invariant parts outside", address)
+
+
 def conv_stages(k: ConvKernel) -> list[Stage]:
     """From naive loops to register tiles over kept columns."""
     return [
@@ -87,7 +112,7 @@ def conv_stages(k: ConvKernel) -> list[Stage]:
         Stage("fuse", "join bias, residual and activation to the tile", fuse),
         Stage("promote", "hold the tile's sums in registers", promote),
         Stage("reuse", "load weights and inputs of a column once", reuse),
-        Stage("address", "one offset per access, invariant parts outside", address),
+        _ADDRESS,
         _parallel(["s", "n", "od", "oht", "owt"], k.grid),
     ]
 
@@ -110,8 +135,27 @@ def channelwise_stages(
         )
     if accumulates:
         stages.append(Stage("promote", "hold the window's value in a register", promote))
-    stages.append(Stage("address", "one offset per access, invariant parts outside", address))
-    return [*stages, _parallel(outer, grid)]
+    return [*stages, _ADDRESS, _parallel(outer, grid)]
+
+
+def plain_stages(
+    loops: list[str], *, lanes: int = 1, accumulates: bool = False, grid: bool = False
+) -> list[Stage]:
+    """For kernels over plain arrays; `loops` end with the one over contiguous elements."""
+    stages: list[Stage] = []
+    if lanes > 1:
+        *loops, last = loops
+        loops = [*loops, f"{last}b"]
+        stages.append(
+            Stage(
+                "lanes",
+                "make neighbours of the last axis a vector",
+                lambda p: spread(p, last, lanes, "v", "vector"),
+            )
+        )
+    if accumulates:
+        stages.append(Stage("promote", "hold the element's value in a register", promote))
+    return [*stages, _ADDRESS, _parallel(loops, grid)]
 
 
 def stages(kernel: Kernel) -> list[Stage]:
@@ -129,6 +173,14 @@ def stages(kernel: Kernel) -> list[Stage]:
             positions = _POSITIONS[3 - kernel.rank :]
             outer = [*positions, "c", "n"] if blocked else ["c", "n", *positions]
             return channelwise_stages(1, outer, grid=kernel.grid)
+        case MapKernel():
+            return plain_stages(kernel.loops, lanes=kernel.lanes, grid=kernel.grid)
+        case ReduceKernel():
+            return plain_stages(kernel.loops, accumulates=True, grid=kernel.grid)
+        case TakeKernel() | BlendKernel():
+            return plain_stages(["o", "j", "i"], lanes=kernel.lanes, grid=kernel.grid)
+        case EmbeddingKernel():
+            return plain_stages(["m", "c"], lanes=kernel.lanes, grid=kernel.grid)
     return channelwise_stages(1, ["n"])
 
 
@@ -145,6 +197,16 @@ def definition(kernel: Kernel) -> Program:
             return naive_relayout(kernel)
         case HaloKernel():
             return naive_halo(kernel)
+        case MapKernel():
+            return naive_map(kernel)
+        case ReduceKernel():
+            return naive_reduce(kernel)
+        case TakeKernel():
+            return naive_take(kernel)
+        case BlendKernel():
+            return naive_blend(kernel)
+        case EmbeddingKernel():
+            return naive_embedding(kernel)
     return naive_softmax(kernel)
 
 

@@ -16,6 +16,8 @@ from jit.kernels.channelwise import (
     SoftmaxKernel,
 )
 from jit.kernels.conv import ConvKernel
+from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
+from jit.kernels.plain import MapKernel, ReduceKernel
 from jit.launches import launches
 from jit.llvm import emit_ir, emit_object
 from jit.pipeline import lower
@@ -46,6 +48,13 @@ KERNELS = [
     HaloKernel(3, 16),
     HaloKernel(2, 1),
     SoftmaxKernel(),
+    MapKernel(3, "prelu", ("tanh", ()), lanes=4),
+    MapKernel(2, "sub", lanes=4, z_constant=True),
+    MapKernel(1, "fill", value=-1.5),
+    ReduceKernel(2, 2, "add", mean=True),
+    TakeKernel(lanes=16),
+    BlendKernel(True),
+    EmbeddingKernel(lanes=8),
 ]
 
 
