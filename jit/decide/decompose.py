@@ -22,7 +22,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from refimpl.ops.resampling import nearest_indices
+from refimpl.ops.resampling import sources
 
 from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Node, Shape, attributes
@@ -185,8 +185,8 @@ def _upsample(to: _Rewriting, node: Node) -> bool:
         last = i == moved[-1]
         sizes = to.shapes[x][2:]
         if a["mode"] == "nearest":
-            indices = nearest_indices(sizes[i], a["output"][i], a["ratio"][i], a["coordinates"])
-            op, values = "take", {"axis": 2 + i, "indices": tuple(int(j) for j in indices)}
+            read, _ = sources(sizes[i], a["output"][i], a["ratio"][i], "nearest", a["coordinates"])
+            op, values = "take", {"axis": 2 + i, "indices": tuple(map(int, read[:, 0]))}
         else:
             op = "upsample"
             values = {

@@ -92,6 +92,8 @@ class Layouts:
         shape = self.shapes[draft.name]
         if not 2 <= len(shape) <= 5:
             return False
+        if draft.op == "reshape" and len(self.shapes[draft.inputs[0]]) == 2:
+            return False  # its input's rows are padded already, and not to the same length
         if len(shape) == 2 or draft.op in _IN_BLOCKS:
             return True
         if draft.op in ELEMENTWISE:
