@@ -13,6 +13,7 @@ from refimpl.ops.normalisation import NORMALISATION
 from refimpl.ops.operator import MOST_AXES, Kind, Operator, Shape, ShapeError
 from refimpl.ops.pooling import POOLING
 from refimpl.ops.reductions import REDUCTIONS
+from refimpl.ops.resampling import RESAMPLING
 from refimpl.ops.shaping import SHAPING
 from refimpl.ops.transposed import TRANSPOSED
 
@@ -26,6 +27,7 @@ _ROWS = (
     *ARITHMETIC,
     *REDUCTIONS,
     *SHAPING,
+    *RESAMPLING,
 )
 
 OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _ROWS}
