@@ -12,6 +12,7 @@ from refimpl.ops.matmul import MATMUL
 from refimpl.ops.normalisation import NORMALISATION
 from refimpl.ops.operator import MOST_AXES, Kind, Operator, Shape, ShapeError
 from refimpl.ops.pooling import POOLING
+from refimpl.ops.recurrent import RECURRENT
 from refimpl.ops.reductions import REDUCTIONS
 from refimpl.ops.resampling import RESAMPLING
 from refimpl.ops.shaping import SHAPING
@@ -21,6 +22,7 @@ _ROWS = (
     *CONTRACTIONS,
     *TRANSPOSED,
     *MATMUL,
+    *RECURRENT,
     *POOLING,
     *NORMALISATION,
     *ACTIVATIONS,

@@ -157,6 +157,7 @@ INDICES = Kind("a tuple of one or more ints of 0 or more", lambda v: v != () and
 STEP = Kind("an int other than 0", lambda v: _is_int(v, -LARGEST_INT) and v != 0)
 RATIOS = Kind("a tuple of one to three finite floats of 0 or more", _is_ratios)
 GELU_FORM = _one_of("none", "tanh")
+RNN_ACTIVATION = _one_of("tanh", "relu")
 PAD_MODE = _one_of("constant", "reflect", "edge", "wrap")
 SAMPLING = _one_of("nearest", "linear")
 COORDINATES = _one_of("half_pixel", "align_corners", "asymmetric")
