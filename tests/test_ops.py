@@ -25,6 +25,8 @@ CONV1 = {"stride": (1,), "padding": ((0, 0),), "dilation": (1,), "groups": 1}
 TRANSPOSE1 = {**CONV1, "output_padding": (0,)}
 SLICE = {"axis": 1, "start": 0, "step": 1, "size": 2}
 PAD = {"padding": ((0, 0), (1, 2)), "mode": "constant", "value": 0.0}
+UPSAMPLE = {"output": (3,), "ratio": (1.0,), "mode": "nearest", "coordinates": "asymmetric"}
+RNN = {"activation": "tanh", "reverse": False}
 POOL2 = {"kernel": (3, 3), "stride": (1, 1), "padding": ((0, 0), (0, 0)), "ceil_mode": False}
 
 
@@ -81,6 +83,15 @@ POOL2 = {"kernel": (3, 3), "stride": (1, 1), "padding": ((0, 0), (0, 0)), "ceil_
         ("expand", [(2, 3)], {"shape": (3,)}, "broadcast"),
         ("expand", [(1, 3)], {"shape": (3,)}, "broadcast"),
         ("take", [(2, 3)], {"axis": 1, "indices": (0, 3)}, "index 3"),
+        ("upsample", [(2, 3)], UPSAMPLE, "spatial"),
+        ("upsample", [(2, 3, 4)], UPSAMPLE | {"ratio": (1.0, 1.0)}, "ratio"),
+        ("upsample", [(2, 3, 4)], UPSAMPLE | {"coordinates": "align_corners"}, "align_corners"),
+        ("rnn", [(5, 2), (4, 3), (4, 4), (4,), (4,), (2, 4)], RNN, "T, N, C"),
+        ("rnn", [(5, 2, 3), (4, 3), (4, 4), (4,), (4,), (3, 4)], RNN, "batch of 2"),
+        ("rnn", [(5, 2, 3), (4, 2), (4, 4), (4,), (4,), (2, 4)], RNN, "w_input"),
+        ("gru", [(5, 2, 3), (12, 3), (4, 4), (12,), (12,), (2, 4)], {}, "w_hidden"),
+        ("gru", [(5, 2, 3), (12, 3), (12, 4), (12,), (4,), (2, 4)], {}, "b_hidden"),
+        ("lstm", [(5, 2, 3), (16, 3), (16, 4), (16,), (16,), (2, 4), (4,)], {}, "c0"),
         ("softmax", [(2, 3)], {"axis": 2}, "axis 2"),
         ("log_softmax", [()], {"axis": 0}, "axis 0"),
         ("mean", [(2, 3)], {"axes": (0, 2), "keepdims": True}, "axes"),
@@ -122,6 +133,10 @@ def test_shape_rules_refuse(name, shapes, attributes, rule):
         ("pad", "padding", ((0, 0),) * 9),
         ("pad", "value", float("nan")),
         ("take", "indices", ()),
+        ("rnn", "activation", "sigmoid"),
+        ("gru", "linear_before_reset", 1),
+        ("upsample", "ratio", (-1.0,)),
+        ("upsample", "ratio", (1,)),
     ],
 )
 def test_attribute_kinds_refuse(name, key, value):

@@ -12,7 +12,9 @@ from refimpl.ops.matmul import MATMUL
 from refimpl.ops.normalisation import NORMALISATION
 from refimpl.ops.operator import MOST_AXES, Kind, Operator, Shape, ShapeError
 from refimpl.ops.pooling import POOLING
+from refimpl.ops.recurrent import RECURRENT
 from refimpl.ops.reductions import REDUCTIONS
+from refimpl.ops.resampling import RESAMPLING
 from refimpl.ops.shaping import SHAPING
 from refimpl.ops.transposed import TRANSPOSED
 
@@ -20,12 +22,14 @@ _ROWS = (
     *CONTRACTIONS,
     *TRANSPOSED,
     *MATMUL,
+    *RECURRENT,
     *POOLING,
     *NORMALISATION,
     *ACTIVATIONS,
     *ARITHMETIC,
     *REDUCTIONS,
     *SHAPING,
+    *RESAMPLING,
 )
 
 OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _ROWS}

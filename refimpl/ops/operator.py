@@ -124,7 +124,7 @@ def _is_order(value: Any) -> bool:
 
 
 def _is_ratios(value: Any) -> bool:
-    floats = type(value) is tuple and all(_is_float(v) and v > 0 for v in value)
+    floats = type(value) is tuple and all(_is_float(v) and v >= 0 for v in value)
     return floats and 1 <= len(value) <= 3
 
 
@@ -155,8 +155,9 @@ AXES = Kind("a tuple of increasing ints of 0 or more", _is_axes)
 ORDER = Kind("the axes 0, 1, ... in some order", _is_order)
 INDICES = Kind("a tuple of one or more ints of 0 or more", lambda v: v != () and _is_ints(v, 0))
 STEP = Kind("an int other than 0", lambda v: _is_int(v, -LARGEST_INT) and v != 0)
-RATIOS = Kind("a tuple of one to three finite floats above 0", _is_ratios)
+RATIOS = Kind("a tuple of one to three finite floats of 0 or more", _is_ratios)
 GELU_FORM = _one_of("none", "tanh")
+RNN_ACTIVATION = _one_of("tanh", "relu")
 PAD_MODE = _one_of("constant", "reflect", "edge", "wrap")
 SAMPLING = _one_of("nearest", "linear")
 COORDINATES = _one_of("half_pixel", "align_corners", "asymmetric")
