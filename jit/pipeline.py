@@ -15,12 +15,10 @@ from jit.kernels.channelwise import (
     HaloKernel,
     PoolKernel,
     RelayoutKernel,
-    SoftmaxKernel,
     naive_element,
     naive_halo,
     naive_pool,
     naive_relayout,
-    naive_softmax,
 )
 from jit.kernels.conv import ConvKernel, naive
 from jit.kernels.gather import (
@@ -31,7 +29,9 @@ from jit.kernels.gather import (
     naive_embedding,
     naive_take,
 )
+from jit.kernels.matmul import MatmulKernel, naive_matmul
 from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
+from jit.kernels.softmax import SoftmaxKernel, naive_softmax
 from jit.program import Program
 from jit.stages.address import address
 from jit.stages.channels import channels
@@ -59,6 +59,7 @@ Kernel = (
     | TakeKernel
     | BlendKernel
     | EmbeddingKernel
+    | MatmulKernel
 )
 
 
@@ -111,7 +112,11 @@ def conv_stages(k: ConvKernel) -> list[Stage]:
         Stage("jam", "unroll the tile inside the loop over columns", jam),
         Stage("fuse", "join bias, residual and activation to the tile", fuse),
         Stage("promote", "hold the tile's sums in registers", promote),
-        Stage("reuse", "load weights and inputs of a column once", reuse),
+        Stage(
+            "reuse",
+            "load weights and inputs of a column once",
+            lambda p: reuse(p, "j", {"values": "wreg", "x": "xreg"}),
+        ),
         _ADDRESS,
         _parallel(["s", "n", "od", "oht", "owt"], k.grid),
     ]
@@ -158,6 +163,36 @@ def plain_stages(
     return [*stages, _ADDRESS, _parallel(loops, grid)]
 
 
+def matmul_stages(k: MatmulKernel) -> list[Stage]:
+    """From naive loops to register tiles of rows by vectors."""
+    outer = ["b0", "b1", "mb", "nbb"] if k.grid else ["mb"]
+    return [
+        Stage(
+            "lanes",
+            "make neighbouring columns a vector",
+            lambda p: spread(p, "n", k.lanes, "v", "vector"),
+        ),
+        Stage(
+            "columns",
+            "compute some vectors side by side",
+            lambda p: spread(p, "nb", k.vectors, "fv", "unroll"),
+        ),
+        Stage(
+            "rows",
+            "compute some rows side by side",
+            lambda p: spread(p, "m", k.rows, "r", "unroll"),
+        ),
+        Stage("promote", "hold the tile's sums in registers", promote),
+        Stage(
+            "reuse",
+            "load both factors of a k once",
+            lambda p: reuse(p, "k", {"c": "creg", "a": "areg"}),
+        ),
+        _ADDRESS,
+        _parallel(outer, k.grid),
+    ]
+
+
 def stages(kernel: Kernel) -> list[Stage]:
     """The list of stages of a kernel's family."""
     match kernel:
@@ -181,7 +216,10 @@ def stages(kernel: Kernel) -> list[Stage]:
             return plain_stages(["o", "j", "i"], lanes=kernel.lanes, grid=kernel.grid)
         case EmbeddingKernel():
             return plain_stages(["m", "c"], lanes=kernel.lanes, grid=kernel.grid)
-    return channelwise_stages(1, ["n"])
+        case SoftmaxKernel():
+            return plain_stages(["o", "i"], grid=kernel.grid)
+        case MatmulKernel():
+            return matmul_stages(kernel)
 
 
 def definition(kernel: Kernel) -> Program:
@@ -207,7 +245,10 @@ def definition(kernel: Kernel) -> Program:
             return naive_blend(kernel)
         case EmbeddingKernel():
             return naive_embedding(kernel)
-    return naive_softmax(kernel)
+        case SoftmaxKernel():
+            return naive_softmax(kernel)
+        case MatmulKernel():
+            return naive_matmul(kernel)
 
 
 @lru_cache(maxsize=1024)

@@ -13,11 +13,12 @@ from jit.kernels.channelwise import (
     HaloKernel,
     PoolKernel,
     RelayoutKernel,
-    SoftmaxKernel,
 )
 from jit.kernels.conv import ConvKernel
 from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
+from jit.kernels.matmul import MatmulKernel
 from jit.kernels.plain import MapKernel, ReduceKernel
+from jit.kernels.softmax import SoftmaxKernel
 from jit.launches import launches
 from jit.llvm import emit_ir, emit_object
 from jit.pipeline import lower
@@ -48,6 +49,9 @@ KERNELS = [
     HaloKernel(3, 16),
     HaloKernel(2, 1),
     SoftmaxKernel(),
+    SoftmaxKernel(log=True),
+    MatmulKernel(16, 6, True, vectors=2),
+    MatmulKernel(1, 3, False),
     MapKernel(3, "prelu", ("tanh", ()), lanes=4),
     MapKernel(2, "sub", lanes=4, z_constant=True),
     MapKernel(1, "fill", value=-1.5),
