@@ -22,11 +22,11 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from refimpl.ops.resampling import sources
 
 from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Node, Shape, attributes
 from refimpl.ops import OPERATORS
+from refimpl.ops.resampling import sources
 
 _VIEWS = ("reshape", "flatten", "identity")
 _COMMUTE = ("add", "mul", "maximum", "minimum")

@@ -109,7 +109,10 @@ class Lowering:
 
 
 def launch(
-    step: Step, kernel: Kernel, operands: Mapping[str, Operand], sizes: Mapping[str, int],
+    step: Step,
+    kernel: Kernel,
+    operands: Mapping[str, Operand],
+    sizes: Mapping[str, int],
     tables: Mapping[str, Ref] | None = None,
 ) -> Launch:
     """A launch of the step's: every operand `x` comes with its room, the parameter XL."""

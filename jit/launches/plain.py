@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from math import prod
 
 import numpy as np
 
 from jit.kernels.activation import Activation
 from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
+from jit.kernels.matmul import MatmulKernel
 from jit.kernels.plain import MapKernel, ReduceKernel
 from jit.kernels.softmax import SoftmaxKernel
 from jit.launches.form import Launch, Lowering, Operand, Ref, launch
@@ -116,9 +118,7 @@ def pairs(to: Lowering, step: Step) -> Iterator[Launch]:
     operands["y"] = y
     op = "copy" if step.op == "activation" else step.op
     strides = {letter: strides_of(o, y.place.shape) for letter, o in operands.items()}
-    yield from walk(
-        to, step, op, y.place.shape, operands, strides, activation=step.activation
-    )
+    yield from walk(to, step, op, y.place.shape, operands, strides, activation=step.activation)
 
 
 # -- movement ----------------------------------------------------------------------------------
@@ -208,9 +208,7 @@ def upsample(to: Lowering, step: Step) -> Iterator[Launch]:
     if len(moved) != 1 or a["mode"] != "linear":
         raise PlanError(f"{step.name}: resampling is compiled as one linear axis at a time")
     (i,) = moved
-    read, weight = sources(
-        shape[i], a["output"][i], a["ratio"][i], a["mode"], a["coordinates"]
-    )
+    read, weight = sources(shape[i], a["output"][i], a["ratio"][i], a["mode"], a["coordinates"])
     columns = [read.astype(np.int32), weight.astype(np.float32)]
     refs = {
         name: to.constants.add(column[:, side])
@@ -259,9 +257,7 @@ def embedding(to: Lowering, step: Step) -> Iterator[Launch]:
         if begin < end:
             operands = {"table": table.skip(begin), "y": y.skip(begin)}
             kernel = EmbeddingKernel(width, to.target.grid)
-            yield launch(
-                step, kernel, operands, {**sizes, "C": end - begin}, {"index": index.ref}
-            )
+            yield launch(step, kernel, operands, {**sizes, "C": end - begin}, {"index": index.ref})
 
 
 # -- reductions --------------------------------------------------------------------------------
@@ -309,6 +305,57 @@ def reduce(to: Lowering, step: Step) -> Iterator[Launch]:
     yield launch(step, kernel, {"x": x, "y": y}, sizes)
 
 
+# -- products ----------------------------------------------------------------------------------
+
+_ROWS, _VECTORS = 6, 2
+"""Rows and vectors of a product's tile: twelve sums in registers, with room for operands."""
+
+
+def matmul(to: Lowering, step: Step) -> Iterator[Launch]:
+    """Batched products: whole tiles, then their ragged rows and columns."""
+    a, c, y = (to.operand(name) for name in (*step.inputs, step.name))
+    *batch, m, n = y.place.shape
+    whole = (*batch, 1, 1)
+    strides = [strides_of(o, (*whole[:-2], *o.place.shape[-2:])) for o in (a, c, y)]
+    extents, steps = merged(tuple(batch), *(s[:-2] for s in strides))
+    outer, inner = extents[:-2], (1, 1, *extents)[-2:]
+    for place in np.ndindex(*outer):
+        here = [
+            operand.skip(sum(i * s for i, s in zip(place, apart, strict=False)))
+            for operand, apart in zip((a, c, y), steps, strict=True)
+        ]
+        sizes = {"B0": inner[0], "B1": inner[1], "K": a.place.shape[-1]}
+        for letter, apart, own in zip("ACY", steps, strides, strict=True):
+            names = {"A": "MK", "C": "KN", "Y": "MN"}[letter]
+            sizes |= _numbered(letter, (0, 0, *apart)[-2:])
+            sizes |= {f"{letter}{axis}": s for axis, s in zip(names, own[-2:], strict=True)}
+        yield from _tiles_of_product(to, step, here, sizes, m, n)
+
+
+def _tiles_of_product(
+    to: Lowering, step: Step, operands: list[Operand], sizes: Mapping[str, int], m: int, n: int
+) -> Iterator[Launch]:
+    a, c, y = operands
+    lanes, fused = to.target.lanes, to.target.has("fma")
+    wide = lanes * _VECTORS
+    columns = [
+        (0, n // wide * wide, lanes, _VECTORS),
+        (n // wide * wide, n // lanes * lanes, lanes, 1),
+    ]
+    columns.append((n // lanes * lanes, n, 1, 1))
+    rows = [(0, m // _ROWS * _ROWS, _ROWS), (m // _ROWS * _ROWS, m, m % _ROWS)]
+    for (m0, m1, height), (n0, n1, width, vectors) in product(rows, columns):
+        if m0 == m1 or n0 == n1:
+            continue
+        kernel = MatmulKernel(width, height, fused, vectors, to.target.grid)
+        here = {
+            "a": a.skip(m0 * sizes["AM"]),
+            "c": c.skip(n0 * sizes["CN"]),
+            "y": y.skip(m0 * sizes["YM"] + n0 * sizes["YN"]),
+        }
+        yield launch(step, kernel, here, {**sizes, "M": m1 - m0, "N": n1 - n0})
+
+
 def _numbered(letter: str, values: Sequence[int]) -> dict[str, int]:
     return {f"{letter}{i}": value for i, value in enumerate(values)}
 
@@ -326,6 +373,7 @@ RULES: dict[str, Rule] = {
     "take": take,
     "upsample": upsample,
     "embedding": embedding,
+    "matmul": matmul,
     "softmax": softmax,
     "log_softmax": softmax,
     **dict.fromkeys(_REDUCE, reduce),
