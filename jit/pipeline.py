@@ -31,6 +31,7 @@ from jit.kernels.gather import (
 )
 from jit.kernels.matmul import MatmulKernel, naive_matmul
 from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
+from jit.kernels.recurrent import CellKernel, naive_cell
 from jit.kernels.softmax import SoftmaxKernel, naive_softmax
 from jit.program import Program
 from jit.stages.address import address
@@ -60,6 +61,7 @@ Kernel = (
     | BlendKernel
     | EmbeddingKernel
     | MatmulKernel
+    | CellKernel
 )
 
 
@@ -217,9 +219,11 @@ def stages(kernel: Kernel) -> list[Stage]:
         case EmbeddingKernel():
             return plain_stages(["m", "c"], lanes=kernel.lanes, grid=kernel.grid)
         case SoftmaxKernel():
-            return plain_stages(["o", "i"], grid=kernel.grid)
+            return plain_stages(["o", "i"], lanes=kernel.lanes, grid=kernel.grid)
         case MatmulKernel():
             return matmul_stages(kernel)
+        case CellKernel():
+            return plain_stages(["n", "i"], lanes=kernel.lanes, grid=kernel.grid)
 
 
 def definition(kernel: Kernel) -> Program:
@@ -249,6 +253,8 @@ def definition(kernel: Kernel) -> Program:
             return naive_softmax(kernel)
         case MatmulKernel():
             return naive_matmul(kernel)
+        case CellKernel():
+            return naive_cell(kernel)
 
 
 @lru_cache(maxsize=1024)

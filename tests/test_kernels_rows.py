@@ -14,6 +14,7 @@ from kernel_runs import (
 
 from jit.devices import open_device
 from jit.kernels.matmul import MatmulKernel
+from jit.kernels.recurrent import CellKernel
 from jit.kernels.softmax import SoftmaxKernel
 from jit.pipeline import lower
 from jit.session import DeviceError
@@ -45,6 +46,8 @@ SOFTMAXES = [
     softmax_case(SoftmaxKernel(), (2, 3, 5), (15, 5, 1), (1, 10, 2)),
     softmax_case(SoftmaxKernel(log=True), (2, 3, 5), (15, 5, 1), (15, 5, 1)),
     softmax_case(SoftmaxKernel(log=True), (2, 4, 1), (4, 1, 1), (4, 1, 1), scale=60.0),
+    softmax_case(SoftmaxKernel(lanes=4), (2, 3, 8), (24, 8, 1), (40, 9, 1)),
+    softmax_case(SoftmaxKernel(log=True, lanes=8), (1, 5, 16), (80, 16, 1), (80, 16, 1)),
     softmax_case(SoftmaxKernel(), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
 ]
 
@@ -81,7 +84,68 @@ PRODUCTS = [
     ),
 ]
 
-ALL = [*SOFTMAXES, *PRODUCTS]
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def gru(h, z, s):
+    r, u = (sigmoid(z[:, g] + s[:, g]) for g in (0, 1))
+    return (1 - u) * np.tanh(z[:, 2] + r * s[:, 2]) + u * h
+
+
+def gru_update(h, z, s):
+    u = sigmoid(z[:, 1] + s[:, 1])
+    return (1 - u) * np.tanh(z[:, 2] + s[:, 2]) + u * h
+
+
+def lstm(c, z, s):
+    """(new cell, new hidden state)."""
+    i, f, g, o = (z[:, k] + s[:, k] for k in range(4))
+    d = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return d, sigmoid(o) * np.tanh(d)
+
+
+CELLS = {
+    "rnn_tanh": lambda _, z, s: np.tanh(z[:, 0] + s[:, 0]),
+    "rnn_relu": lambda _, z, s: np.maximum(z[:, 0] + s[:, 0], 0),
+    "gru": gru,
+    "gru_reset": lambda h, z, s: sigmoid(z[:, 0] + s[:, 0]) * h,
+    "gru_update": gru_update,
+    "lstm": lambda c, z, s: lstm(c, z, s)[1],
+}
+
+
+def cell_case(kernel, n, h):
+    """A CellKernel case; every pitch is another, gates are further apart than H."""
+    rng, gates = np.random.default_rng(2), kernel.gates
+    (z_flat, z), (s_flat, s) = (
+        memory(rng, (n, gates, h), strides) for strides in ((99, h, 1), (120, h + 3, 1))
+    )
+    state_flat, state = memory(rng, (n, h), (h + 1, 1))
+    exact = [a.astype(np.float64) for a in (state, z, s)]
+    params = {"N": n, "H": h, "ZN": 99, "ZG": h, "SN": 120, "SG": h + 3, "YN": h + 2}
+    given, wanted = (
+        {"z": z_flat, "s": s_flat},
+        {"y": placed(CELLS[kernel.kind](*exact), (h + 2, 1))},
+    )
+    if kernel.kind == "lstm":
+        given["c"] = state_flat
+        wanted["d"] = placed(lstm(*exact)[0], (h, 1))
+        params |= {"CN": h + 1, "DN": h}
+    elif kernel.gates == 3:
+        given["h"] = state_flat
+        params["HN"] = h + 1
+    return Case(kernel, params, given, wanted)
+
+
+RECURRENT = [
+    *(cell_case(CellKernel(kind, True), 3, 7) for kind in CELLS),
+    *(cell_case(CellKernel(kind, False, lanes=4), 1, 12) for kind in CELLS),
+    *(cell_case(CellKernel(kind, True, lanes=16), 2, 16) for kind in ("gru", "lstm")),
+]
+
+ALL = [*SOFTMAXES, *PRODUCTS, *RECURRENT]
 
 
 @pytest.mark.parametrize("case", ALL, ids=lambda c: c.kernel.name)

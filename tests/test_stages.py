@@ -18,6 +18,7 @@ from jit.kernels.conv import ConvKernel
 from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
 from jit.kernels.matmul import MatmulKernel
 from jit.kernels.plain import MapKernel, ReduceKernel
+from jit.kernels.recurrent import CellKernel
 from jit.kernels.softmax import SoftmaxKernel
 from jit.launches import launches
 from jit.llvm import emit_ir, emit_object
@@ -50,6 +51,9 @@ KERNELS = [
     HaloKernel(2, 1),
     SoftmaxKernel(),
     SoftmaxKernel(log=True),
+    SoftmaxKernel(lanes=4),
+    CellKernel("gru", True, lanes=8),
+    CellKernel("lstm", False),
     MatmulKernel(16, 6, True, vectors=2),
     MatmulKernel(1, 3, False),
     MapKernel(3, "prelu", ("tanh", ()), lanes=4),

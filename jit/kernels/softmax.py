@@ -3,7 +3,8 @@
     y[o, c, i] = e^(x[o, c, i] - m) / s      or, with log, (x[o, c, i] - m) - log s
     m = max over c of x[o, c, i]             s = sum over c of e^(x[o, c, i] - m), in order of c
 
-Strides in elements: XO XC XI of x, YO YC YI of y.  Tasks share axis o; with `grid` every (o, i)
+Strides in elements: XO XC XI of x, YO YC YI of y; with lanes, i is contiguous, has no stride
+parameter, and I is a multiple of them.  Tasks share axis o; with `grid` every (o, i)
 is a work item.  Roundings: d = x - m once; e^ by its ulps; s C - 1 times; then one division, or
 log by its ulps and one subtraction.
 """
@@ -33,12 +34,13 @@ class SoftmaxKernel:
     """Softmax, or its logarithm, over axis C of (O, C, I)."""
 
     log: bool = False
+    lanes: int = 1
     grid: bool = False
 
     @property
     def name(self) -> str:
-        """Kind."""
-        return f"f32_{'log_' if self.log else ''}softmax"
+        """Kind and lanes."""
+        return f"f32_{'log_' if self.log else ''}softmax_v{self.lanes}"
 
 
 def naive_softmax(kernel: SoftmaxKernel) -> Program:
@@ -69,11 +71,14 @@ def naive_softmax(kernel: SoftmaxKernel) -> Program:
             loop("c", "C", Store("y", y.subscript, call("div", y, s))),
         )
     shape = [index(e) for e in "OCI"]
-    strides: list[list[Index | str | int]] = [[f"{side}{a}" for a in "OCI"] for side in "XY"]
+    last: list[Index | str | int] = [1] if kernel.lanes > 1 else []
+    axes = "OC" if last else "OCI"
+    strides = [[*(f"{side}{a}" for a in axes), *last] for side in "XY"]
     buffers = (
         plain_buffer("x", "read", shape, strides[0]),
         plain_buffer("y", "write" if kernel.log else "update", shape, strides[1]),
     )
-    params = [Param(e, 1) for e in "OCI"] + [Param(str(s)) for side in strides for s in side]
+    params = [Param("O", 1), Param("C", 1), Param("I", 1, multiple=kernel.lanes)]
+    params += [Param(f"{side}{a}") for side in "XY" for a in axes]
     body = nest([("o", index("O")), ("i", index("I"))], *start, *passes)
     return Program(kernel.name, tuple(params), buffers, (body,))
