@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from refimpl.graph.form import Constant, Graph, GraphError, Node, Sparsity
-from refimpl.ops import OPERATORS, Operator, Shape, ShapeError
+from refimpl.ops import MOST_AXES, OPERATORS, Operator, Shape, ShapeError
 from refimpl.schemes import SchemeError
 
 # No tensor of a network on a phone comes near; sizes past this are mistakes or attacks.
@@ -49,8 +49,8 @@ def shapes(graph: Graph) -> dict[str, Shape]:
             raise GraphError(f"constant {name!r} is {constant.array.dtype}, not float32")
         _define(known, name, constant.array.shape, f"constant {name!r}")
     for node in graph.nodes:
-        shape = _node_shape(node, known)
-        _define(known, node.name, shape, describe(node))
+        for name, shape in zip(node.outputs, _node_shapes(node, known), strict=True):
+            _define(known, name, shape, describe(node))
     return known
 
 
@@ -59,19 +59,21 @@ def describe(node: Node) -> str:
     return f"node {node.outputs[0]!r} ({node.op})" if node.outputs else f"a node ({node.op})"
 
 
-def _node_shape(node: Node, known: Mapping[str, Shape]) -> Shape:
-    if len(node.outputs) != 1:
-        raise GraphError(f"{describe(node)}: defines {len(node.outputs)} values instead of one")
+def _node_shapes(node: Node, known: Mapping[str, Shape]) -> tuple[Shape, ...]:
     if node.op not in OPERATORS:
         raise GraphError(f"{describe(node)}: no such operator; there are {', '.join(OPERATORS)}")
     operator = OPERATORS[node.op]
+    if len(node.outputs) != operator.results:
+        raise GraphError(
+            f"{describe(node)}: defines {len(node.outputs)} values instead of {operator.results}"
+        )
     _check_arity(node, operator)
     _check_attributes(node, operator)
     for name in node.inputs:
         if name not in known:
             raise GraphError(f"{describe(node)}: input {name!r} is not defined before it")
     try:
-        return operator.shape([known[name] for name in node.inputs], node.attrs)
+        return operator.each(operator.shape([known[name] for name in node.inputs], node.attrs))
     except ShapeError as error:
         raise GraphError(f"{describe(node)}: {error}") from error
 
@@ -105,6 +107,8 @@ def _define(known: dict[str, Shape], name: str, shape: Shape, what: str) -> None
         raise GraphError(f"{what}: the name {name!r} is already defined")
     if type(shape) is not tuple or not all(type(size) is int and size > 0 for size in shape):
         raise GraphError(f"{what}: shape {shape} is not a tuple of ints of 1 or more")
+    if len(shape) > MOST_AXES:
+        raise GraphError(f"{what}: shape {shape} has more than {MOST_AXES} axes")
     if math.prod(shape) > LARGEST_TENSOR:
         raise GraphError(f"{what}: shape {shape} has more than 2^40 elements")
     known[name] = shape
@@ -130,14 +134,15 @@ def _check_uses_of_pruned(graph: Graph) -> None:
     """A pruned constant is the weight of at least one node, and of nothing else."""
     unused = set(graph.sparsity)
     for node in graph.nodes:
-        has_weight = OPERATORS[node.op].weight_uses is not None
+        weights = OPERATORS[node.op].weights
         for position, name in enumerate(node.inputs):
             if name not in graph.sparsity:
                 continue
-            if not (has_weight and position == 1):
+            if position not in weights:
+                prunable = ", ".join(op.name for op in OPERATORS.values() if op.weights)
                 raise GraphError(
                     f"{describe(node)}: input {position} is {name!r}, which is pruned; "
-                    f"only the weight of conv or linear may be"
+                    f"only weights of these may be: {prunable}"
                 )
             _check_legal(node, name, graph.sparsity[name])
             unused.discard(name)
@@ -146,9 +151,10 @@ def _check_uses_of_pruned(graph: Graph) -> None:
 
 
 def _check_legal(node: Node, name: str, sparsity: Sparsity) -> None:
-    # Whether a mask is legal depends on the node too: no block straddles two groups of a conv.
+    # Whether a mask is legal depends on the node too: no block straddles two groups or gates.
+    parts = OPERATORS[node.op].parts(node.attrs)
     try:
-        reason = sparsity.scheme.legal(sparsity.mask.array, parts=node.attrs.get("groups", 1))
+        reason = sparsity.scheme.legal(sparsity.mask.array, parts=parts)
     except SchemeError as error:
         reason = str(error)
     if reason is not None:

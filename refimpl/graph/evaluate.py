@@ -33,23 +33,29 @@ def evaluate_all(graph: Graph, *inputs: np.ndarray, fast: bool = False) -> dict[
     for name, constant in graph.constants.items():
         values[name] = constant.array.astype(np.float64)
     for node in graph.nodes:
-        values[node.name] = evaluate_node(graph, node, values, fast=fast)
+        found = evaluate_node(graph, node, values, fast=fast)
+        values.update(zip(node.outputs, found, strict=True))
     return values
 
 
 def evaluate_node(
     graph: Graph, node: Node, values: Mapping[str, np.ndarray], *, fast: bool = False
-) -> np.ndarray:
-    """What one node of a checked Graph computes from the values of its inputs, float64."""
+) -> tuple[np.ndarray, ...]:
+    """What one node of a checked Graph computes from the values of its inputs.
+
+    Returns:
+        One float64 array for each of the node's outputs.
+    """
     operator = OPERATORS[node.op]
     meaning = operator.fast if fast and operator.fast else operator.evaluate
     arguments = [np.asarray(values[name], np.float64) for name in node.inputs]
     keywords = node.attrs
-    if operator.weight_uses and node.inputs[1] in graph.sparsity:
-        keywords["kept"] = graph.sparsity[node.inputs[1]].mask.array
+    for position, mask in operator.weights.items():
+        if node.inputs[position] in graph.sparsity:
+            keywords[mask] = graph.sparsity[node.inputs[position]].mask.array
     # Infinities and NaN are values here, not accidents.
     with np.errstate(all="ignore"):
-        return meaning(*arguments, **keywords)
+        return operator.each(meaning(*arguments, **keywords))
 
 
 def _bind_inputs(graph: Graph, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:

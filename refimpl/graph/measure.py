@@ -12,19 +12,21 @@ from refimpl.ops import OPERATORS
 
 
 def macs(graph: Graph) -> dict[str, tuple[int, int]]:
-    """Per convolution and linear node, by name: multiply-accumulates (dense, kept).
+    """Per node that contracts (conv, linear, matmul ...), by name: MACs (dense, kept).
 
-    Dense counts every weight at every output position, those that read padding included; kept
-    counts the weights that the mask keeps.  Other operators have none.
+    Dense counts every weight as often as its operator multiplies it, products with padding
+    included; kept counts the weights that the mask keeps.  Other operators have none.
     """
     known = shapes(graph)
     found = {}
     for node in graph.nodes:
-        weight_uses = OPERATORS[node.op].weight_uses
-        if weight_uses is not None:
-            uses = weight_uses([known[name] for name in node.inputs], known[node.name])
-            weights = math.prod(known[node.inputs[1]])
-            found[node.name] = (uses * weights, uses * _kept(graph, node.inputs[1], weights))
+        given, results = ([known[name] for name in names] for names in (node.inputs, node.outputs))
+        uses = OPERATORS[node.op].uses(given, results)
+        if uses:
+            sizes = {position: math.prod(given[position]) for position in uses}
+            kept = {i: _kept(graph, node.inputs[i], size) for i, size in sizes.items()}
+            dense, sparse = (sum(uses[i] * n[i] for i in uses) for n in (sizes, kept))
+            found[node.name] = (dense, sparse)
     return found
 
 

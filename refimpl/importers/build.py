@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -38,17 +38,32 @@ class Builder:
             self.shapes[name] = self.constants[name].array.shape
         return name
 
-    def add(self, wanted: str, op: str, inputs: tuple[str, ...], **values: Any) -> str:
-        """Add a node; the value it defines, called `wanted` if that is free.
+    @overload
+    def add(
+        self, wanted: str, op: Literal["rnn", "gru", "lstm"], inputs: tuple[str, ...], **values: Any
+    ) -> tuple[str, ...]: ...
+
+    @overload
+    def add(self, wanted: str, op: str, inputs: tuple[str, ...], **values: Any) -> str: ...
+
+    def add(
+        self, wanted: str, op: str, inputs: tuple[str, ...], **values: Any
+    ) -> str | tuple[str, ...]:
+        """Add a node.
+
+        Returns:
+            The value it defines, called `wanted` if that is free; of an operator with several
+            results the tuple of their names.
 
         Raises:
             ShapeError: the inputs do not fit the operator.
         """
-        shape = OPERATORS[op].shape(tuple(self.shapes[name] for name in inputs), values)
-        name = self.unique(wanted)
-        self.shapes[name] = shape
-        self.nodes.append(Node((name,), op, inputs, attributes(**values)))
-        return name
+        operator = OPERATORS[op]
+        shapes = operator.each(operator.shape([self.shapes[name] for name in inputs], values))
+        names = tuple(self.unique(wanted) for _ in shapes)
+        self.shapes.update(zip(names, shapes, strict=True))
+        self.nodes.append(Node(names, op, inputs, attributes(**values)))
+        return names if operator.results > 1 else names[0]
 
     def graph(self, name: str, outputs: Iterable[str], sparsity: Mapping[str, Sparsity]) -> Graph:
         """The finished Graph.
