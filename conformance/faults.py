@@ -347,10 +347,10 @@ FAULTS = (
     Fault("minimum is maximum", _spelled("minimum", llvm_primitives.SPELLINGS["maximum"])),
     Fault("products are subtracted", _text("fmul", "fsub")),
     Fault("polynomials end at the fourth power", _arguments(
-        llvm_primitives, "_taylor", lambda out, lanes, r, a, b: (out, lanes, r, a, min(b, 4)))),
+        llvm_primitives, "_horner", lambda out, lanes, x, series: (out, lanes, x, series[:4]))),
     Fault("polynomials end one power early", _arguments(
-        llvm_primitives, "_taylor",
-        lambda out, lanes, r, a, b: (out, lanes, r, a, b - 1)), subtle=True),
+        llvm_primitives, "_horner",
+        lambda out, lanes, x, series: (out, lanes, x, series[:-1])), subtle=True),
     Fault("expm1 subtracts 1 everywhere", _spelled("expm1", _cancelling_expm1), subtle=True),
     Fault("clamp has no upper limit", _activated(_unclamped)),
     Fault("a slope has the wrong sign", _activated(_steep)),

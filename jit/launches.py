@@ -20,9 +20,9 @@ from jit.kernels.channelwise import (
     HaloKernel,
     PoolKernel,
     RelayoutKernel,
-    SoftmaxKernel,
 )
 from jit.kernels.conv import ConvKernel, naive
+from jit.kernels.softmax import SoftmaxKernel
 from jit.pipeline import Kernel
 from jit.stages.compact import column_offset
 from jit.target import Target
@@ -297,13 +297,14 @@ class _Lowering:
 
     def softmax(self, step: Step) -> Launch:
         n, c = self.plan.places[step.name].shape
-        sizes = {"N": n, "C": c}
+        sizes = {"O": n, "C": c, "I": 1}
         for letter, name in (("X", step.inputs[0]), ("Y", step.name)):
             place = self.plan.places[name]
-            sizes[f"{letter}N"] = place.layout.strides(place.shape)[0]
+            outer = place.layout.strides(place.shape)[0]
+            sizes |= {f"{letter}O": outer, f"{letter}C": 1, f"{letter}I": 1}
             sizes[f"{letter}L"] = self.room(name)
         refs = {"x": self.at(step.inputs[0]), "y": self.at(step.name)}
-        return _launch(step, SoftmaxKernel(), refs, sizes)
+        return _launch(step, SoftmaxKernel(grid=self.target.grid), refs, sizes)
 
     def channelwise(self, step: Step, names: Mapping[str, str]) -> tuple[dict, dict]:
         """(references, sizes) of buffers that hold activations, by the kernel's names."""

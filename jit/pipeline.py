@@ -15,14 +15,24 @@ from jit.kernels.channelwise import (
     HaloKernel,
     PoolKernel,
     RelayoutKernel,
-    SoftmaxKernel,
     naive_element,
     naive_halo,
     naive_pool,
     naive_relayout,
-    naive_softmax,
 )
 from jit.kernels.conv import ConvKernel, naive
+from jit.kernels.gather import (
+    BlendKernel,
+    EmbeddingKernel,
+    TakeKernel,
+    naive_blend,
+    naive_embedding,
+    naive_take,
+)
+from jit.kernels.matmul import MatmulKernel, naive_matmul
+from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
+from jit.kernels.recurrent import CellKernel, naive_cell
+from jit.kernels.softmax import SoftmaxKernel, naive_softmax
 from jit.program import Program
 from jit.stages.address import address
 from jit.stages.channels import channels
@@ -32,12 +42,27 @@ from jit.stages.jam import jam
 from jit.stages.parallel import parallel
 from jit.stages.promote import promote
 from jit.stages.reuse import reuse
+from jit.stages.spread import spread
 from jit.stages.tile import tile
 from jit.stages.vectorise import vectorise
 
 _POSITIONS = ["od", "oh", "ow"]
 
-Kernel = ConvKernel | PoolKernel | ElementKernel | RelayoutKernel | HaloKernel | SoftmaxKernel
+Kernel = (
+    ConvKernel
+    | PoolKernel
+    | ElementKernel
+    | RelayoutKernel
+    | HaloKernel
+    | SoftmaxKernel
+    | MapKernel
+    | ReduceKernel
+    | TakeKernel
+    | BlendKernel
+    | EmbeddingKernel
+    | MatmulKernel
+    | CellKernel
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +98,9 @@ class Trace:
         return self.entries[-1].program
 
 
+_ADDRESS = Stage("address", "one offset per access, invariant parts outside", address)
+
+
 def conv_stages(k: ConvKernel) -> list[Stage]:
     """From naive loops to register tiles over kept columns."""
     return [
@@ -86,8 +114,12 @@ def conv_stages(k: ConvKernel) -> list[Stage]:
         Stage("jam", "unroll the tile inside the loop over columns", jam),
         Stage("fuse", "join bias, residual and activation to the tile", fuse),
         Stage("promote", "hold the tile's sums in registers", promote),
-        Stage("reuse", "load weights and inputs of a column once", reuse),
-        Stage("address", "one offset per access, invariant parts outside", address),
+        Stage(
+            "reuse",
+            "load weights and inputs of a column once",
+            lambda p: reuse(p, "j", {"values": "wreg", "x": "xreg"}),
+        ),
+        _ADDRESS,
         _parallel(["s", "n", "od", "oht", "owt"], k.grid),
     ]
 
@@ -110,8 +142,57 @@ def channelwise_stages(
         )
     if accumulates:
         stages.append(Stage("promote", "hold the window's value in a register", promote))
-    stages.append(Stage("address", "one offset per access, invariant parts outside", address))
-    return [*stages, _parallel(outer, grid)]
+    return [*stages, _ADDRESS, _parallel(outer, grid)]
+
+
+def plain_stages(
+    loops: list[str], *, lanes: int = 1, accumulates: bool = False, grid: bool = False
+) -> list[Stage]:
+    """For kernels over plain arrays; `loops` end with the one over contiguous elements."""
+    stages: list[Stage] = []
+    if lanes > 1:
+        *loops, last = loops
+        loops = [*loops, f"{last}b"]
+        stages.append(
+            Stage(
+                "lanes",
+                "make neighbours of the last axis a vector",
+                lambda p: spread(p, last, lanes, "v", "vector"),
+            )
+        )
+    if accumulates:
+        stages.append(Stage("promote", "hold the element's value in a register", promote))
+    return [*stages, _ADDRESS, _parallel(loops, grid)]
+
+
+def matmul_stages(k: MatmulKernel) -> list[Stage]:
+    """From naive loops to register tiles of rows by vectors."""
+    outer = ["b0", "b1", "mb", "nbb"] if k.grid else ["mb"]
+    return [
+        Stage(
+            "lanes",
+            "make neighbouring columns a vector",
+            lambda p: spread(p, "n", k.lanes, "v", "vector"),
+        ),
+        Stage(
+            "columns",
+            "compute some vectors side by side",
+            lambda p: spread(p, "nb", k.vectors, "fv", "unroll"),
+        ),
+        Stage(
+            "rows",
+            "compute some rows side by side",
+            lambda p: spread(p, "m", k.rows, "r", "unroll"),
+        ),
+        Stage("promote", "hold the tile's sums in registers", promote),
+        Stage(
+            "reuse",
+            "load both factors of a k once",
+            lambda p: reuse(p, "k", {"c": "creg", "a": "areg"}),
+        ),
+        _ADDRESS,
+        _parallel(outer, k.grid),
+    ]
 
 
 def stages(kernel: Kernel) -> list[Stage]:
@@ -129,7 +210,20 @@ def stages(kernel: Kernel) -> list[Stage]:
             positions = _POSITIONS[3 - kernel.rank :]
             outer = [*positions, "c", "n"] if blocked else ["c", "n", *positions]
             return channelwise_stages(1, outer, grid=kernel.grid)
-    return channelwise_stages(1, ["n"])
+        case MapKernel():
+            return plain_stages(kernel.loops, lanes=kernel.lanes, grid=kernel.grid)
+        case ReduceKernel():
+            return plain_stages(kernel.loops, accumulates=True, grid=kernel.grid)
+        case TakeKernel() | BlendKernel():
+            return plain_stages(["o", "j", "i"], lanes=kernel.lanes, grid=kernel.grid)
+        case EmbeddingKernel():
+            return plain_stages(["m", "c"], lanes=kernel.lanes, grid=kernel.grid)
+        case SoftmaxKernel():
+            return plain_stages(["o", "i"], lanes=kernel.lanes, grid=kernel.grid)
+        case MatmulKernel():
+            return matmul_stages(kernel)
+        case CellKernel():
+            return plain_stages(["n", "i"], lanes=kernel.lanes, grid=kernel.grid)
 
 
 def definition(kernel: Kernel) -> Program:
@@ -145,7 +239,22 @@ def definition(kernel: Kernel) -> Program:
             return naive_relayout(kernel)
         case HaloKernel():
             return naive_halo(kernel)
-    return naive_softmax(kernel)
+        case MapKernel():
+            return naive_map(kernel)
+        case ReduceKernel():
+            return naive_reduce(kernel)
+        case TakeKernel():
+            return naive_take(kernel)
+        case BlendKernel():
+            return naive_blend(kernel)
+        case EmbeddingKernel():
+            return naive_embedding(kernel)
+        case SoftmaxKernel():
+            return naive_softmax(kernel)
+        case MatmulKernel():
+            return naive_matmul(kernel)
+        case CellKernel():
+            return naive_cell(kernel)
 
 
 @lru_cache(maxsize=1024)

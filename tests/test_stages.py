@@ -13,9 +13,13 @@ from jit.kernels.channelwise import (
     HaloKernel,
     PoolKernel,
     RelayoutKernel,
-    SoftmaxKernel,
 )
 from jit.kernels.conv import ConvKernel
+from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
+from jit.kernels.matmul import MatmulKernel
+from jit.kernels.plain import MapKernel, ReduceKernel
+from jit.kernels.recurrent import CellKernel
+from jit.kernels.softmax import SoftmaxKernel
 from jit.launches import launches
 from jit.llvm import emit_ir, emit_object
 from jit.pipeline import lower
@@ -46,6 +50,19 @@ KERNELS = [
     HaloKernel(3, 16),
     HaloKernel(2, 1),
     SoftmaxKernel(),
+    SoftmaxKernel(log=True),
+    SoftmaxKernel(lanes=4),
+    CellKernel("gru", True, lanes=8),
+    CellKernel("lstm", False),
+    MatmulKernel(16, 6, True, vectors=2),
+    MatmulKernel(1, 3, False),
+    MapKernel(3, "prelu", ("tanh", ()), lanes=4),
+    MapKernel(2, "sub", lanes=4, z_constant=True),
+    MapKernel(1, "fill", value=-1.5),
+    ReduceKernel(2, 2, "add", mean=True),
+    TakeKernel(lanes=16),
+    BlendKernel(True),
+    EmbeddingKernel(lanes=8),
 ]
 
 

@@ -21,13 +21,11 @@ from jit.program import (
     Number,
     Param,
     Program,
-    Registers,
     Role,
     Statement,
     Store,
     Value,
     call,
-    loop,
     nest,
 )
 
@@ -106,13 +104,6 @@ class HaloKernel:
     def name(self) -> str:
         """Kind and layout."""
         return f"f32_halo{self.rank}d_c{self.block}"
-
-
-@dataclass(frozen=True)
-class SoftmaxKernel:
-    """Softmax over the channels of (N, C)."""
-
-    name: str = "f32_softmax"
 
 
 def _outputs(axes: str) -> list[tuple[str, Index]]:
@@ -255,26 +246,3 @@ def naive_halo(kernel: HaloKernel) -> Program:
     params = (*_sizes(axes, kernel.block), *_strides("Y", axes))
     body = nest(_outputs(axes), Store("y", place, Const(0.0)))
     return Program(kernel.name, params, (buffer,), (body,))
-
-
-def naive_softmax(kernel: SoftmaxKernel) -> Program:
-    """y[n,c] = e^(x[n,c] - m) / sum over c of the same, m = max over c of x[n,c]."""
-    x, y = (Load(name, (index("n"), index("c"))) for name in ("x", "y"))
-    m, s = (Load(name, (index(0),)) for name in ("m", "s"))
-    scaled = call("exp", call("sub", x, m))
-    body = (
-        Registers("m", (1,)),
-        Registers("s", (1,)),
-        Store("m", m.subscript, Const(float("-inf"))),
-        Store("s", s.subscript, Const(0.0)),
-        loop("c", "C", Store("m", m.subscript, call("maximum", m, x))),
-        loop("c", "C", Store("y", y.subscript, scaled), Store("s", s.subscript, call("add", s, y))),
-        loop("c", "C", Store("y", y.subscript, call("div", y, s))),
-    )
-    shape = (index("N"), index("C"))
-    buffers = (
-        Buffer("x", "read", "f32", shape, (index("XN"), index(1))),
-        Buffer("y", "update", "f32", shape, (index("YN"), index(1))),
-    )
-    params = (Param("N", 1), Param("C", 1), Param("XN"), Param("YN"))
-    return Program(kernel.name, params, buffers, (loop("n", "N", *body),))
