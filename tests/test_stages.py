@@ -163,7 +163,7 @@ def test_a_shrunk_layer_keeps_its_decisions_and_its_meaning():
 
 def test_the_interpreter_sees_a_halo_that_nobody_wrote(monkeypatch):
     p = plan(small_net(rank=2), "x86-64-sse")
-    monkeypatch.setattr("jit.launches._Lowering.margins", lambda *_: iter(()))
+    monkeypatch.setattr("jit.launches.channelwise.margins", lambda *_: iter(()))
     with pytest.raises(Exception, match="never written"):
         interpret_plan(p, np.zeros((1, 3, 5, 5)))
 

@@ -187,6 +187,7 @@ class _Planner:
         scratch = {f"{draft.name}:sum": (batch, gates)}
         if dict(draft.attributes)["kind"] == "gru_reset_first":
             scratch[f"{draft.name}:reset"] = (batch, self.shapes[draft.name][1])
+            scratch[f"{draft.name}:sum of reset"] = (batch, gates)
         for name, shape in scratch.items():
             self.places[name] = Place(shape, layout, "arena")
         step = replace(step, scratch=tuple(scratch))

@@ -7,14 +7,14 @@ lie in torch's order, G of them, H values each.  With a = z[g] + s[g] for gate g
     gru                  r = sigmoid(a_r), u = sigmoid(a_z), t = tanh(z_n + r*s_n)
                          y = (1 - u)*t + u*h                      (the reset gate after the product)
     gru_reset            y = sigmoid(a_r)*h                       (the reset gate before it ...
-    gru_update           u = sigmoid(a_z), t = tanh(z_n + s_n)    ... s_n being the product of y of
+    gru_update           u = sigmoid(a_z), t = tanh(z_n + q_n)    ... q being the product of y of
                          y = (1 - u)*t + u*h                          gru_reset; h stays the state)
     lstm                 d = sigmoid(a_f)*c + sigmoid(a_i)*tanh(a_g), y = sigmoid(a_o)*tanh(d)
 
-So a step of the original GRU is: product of h with the rows of r and z, gru_reset, product of its
-y with the rows of n, gru_update.  gru_reset reads gate 0 of s alone, gru_update gates 1 and 2.
+So a step of the original GRU is: product of h, gru_reset, product of its y, gru_update.  gru_reset
+reads gate 0 of s alone, gru_update gate 1 of s and gate 2 of q.
 
-Buffers and the strides of their rows: z ZN, s SN, h HN, c CN (the cell before), y YN, d DN (the
+Buffers and the strides of their rows: z ZN, s SN, q QN (gates QG apart), h HN, c CN (the cell before), y YN, d DN (the
 cell after); ZG and SG from gate to gate.  Sums a*b + c*d round the second product, then product
 and sum (once if fused); every other operation rounds once, primitives by their ulps.
 """
@@ -77,10 +77,13 @@ def naive_cell(kernel: CellKernel) -> Program:
     """Value by value; sigmoids and tanhs that are used twice rest in registers."""
     states = _STATES.get(kernel.kind, _GRU_STATES)
     params = [Param("N", 1), Param("H", 1, multiple=kernel.lanes)]
-    params += [Param(f"{b}{a}") for b in "ZS" for a in "NG"]
+    products = "zsq" if kernel.kind == "gru_update" else "zs"
+    params += [Param(f"{b.upper()}{a}") for b in products for a in "NG"]
     params += [Param(f"{name.upper()}N") for name, _ in states]
     gates = [index("N"), index(kernel.gates), index("H")]
-    buffers = [plain_buffer(b, "read", gates, [f"{b.upper()}N", f"{b.upper()}G", 1]) for b in "zs"]
+    buffers = [
+        plain_buffer(b, "read", gates, [f"{b.upper()}N", f"{b.upper()}G", 1]) for b in products
+    ]
     buffers += [
         plain_buffer(name, role, [index("N"), index("H")], [f"{name.upper()}N", 1])
         for name, role in states
@@ -111,7 +114,8 @@ def _step(kernel: CellKernel) -> tuple[Statement, ...]:
         case "gru_reset":
             return (Store("y", _ROW, call("mul", _gate("sigmoid", 0), h)),)
         case "gru_update":
-            return _update(kernel, _gate("tanh", 2))
+            candidate = call("add", _part("z", 2), _part("q", 2))
+            return _update(kernel, call("tanh", candidate))
         case "lstm":
             entering = call("mul", _gate("sigmoid", 0), _gate("tanh", 2))
             cell = multiply_add(kernel.fused, _gate("sigmoid", 1), c, entering)

@@ -18,7 +18,7 @@ __all__ = ["Launch", "Ref", "launches", "segment_of"]
 
 Rule = Callable[[Lowering, Step], Iterator[Launch]]
 
-_RULES: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "conv": contraction.conv,
     "recurrence": recurrence.recurrence,
     "relayout": channelwise.relayout,
@@ -43,4 +43,4 @@ def _launches(to: Lowering, step: Step) -> Iterator[Launch]:
     if channelwise.in_blocks(to, step):
         yield from channelwise.element(to, step)
     else:
-        yield from _RULES[step.op](to, step)
+        yield from RULES[step.op](to, step)

@@ -46,9 +46,14 @@ def in_blocks(to: Lowering, step: Step) -> bool:
     if step.op not in ELEMENTWISE:
         return False
     y, *x = (to.place(name) for name in (step.name, *step.inputs))
-    same = y.layout.block > 1 and all(p.layout.block == y.layout.block for p in x)
-    alike = all(len(p.shape) == len(y.shape) and p.shape[1] == y.shape[1] for p in x)
-    return same and alike and x[0].shape == y.shape
+    if y.layout.block == 1 or x[0].shape != y.shape:
+        return False
+    return all(
+        p.layout.block == y.layout.block
+        and len(p.shape) == len(y.shape)
+        and p.shape[1] == y.shape[1]
+        for p in x
+    )
 
 
 def zeros(to: Lowering, step: Step, y: Operand, box: Mapping[str, int]) -> Launch:

@@ -256,7 +256,7 @@ def embedding(to: Lowering, step: Step) -> Iterator[Launch]:
     for begin, end, width in ((0, whole, lanes), (whole, channels, 1)):
         if begin < end:
             operands = {"table": table.skip(begin), "y": y.skip(begin)}
-            kernel = EmbeddingKernel(width, to.target.grid)
+            kernel = EmbeddingKernel(width, grid=to.target.grid)
             yield launch(step, kernel, operands, {**sizes, "C": end - begin}, {"index": index.ref})
 
 
@@ -275,7 +275,7 @@ def softmax(to: Lowering, step: Step) -> Iterator[Launch]:
     sizes = {"O": before[0], "C": shape[axis], "I": after[0]}
     for letter, b, own, u in (("X", bs[0], xs, us[0]), ("Y", bs[1], ys, us[1])):
         sizes |= {f"{letter}O": b[0], f"{letter}C": own[axis], f"{letter}I": u[0]}
-    kernel = SoftmaxKernel(step.op == "log_softmax", to.target.grid)
+    kernel = SoftmaxKernel(log=step.op == "log_softmax", grid=to.target.grid)
     yield launch(step, kernel, {"x": x, "y": y}, sizes)
 
 
@@ -347,7 +347,7 @@ def _tiles_of_product(
     for (m0, m1, height), (n0, n1, width, vectors) in product(rows, columns):
         if m0 == m1 or n0 == n1:
             continue
-        kernel = MatmulKernel(width, height, fused, vectors, to.target.grid)
+        kernel = MatmulKernel(width, height, fused, vectors, grid=to.target.grid)
         here = {
             "a": a.skip(m0 * sizes["AM"]),
             "c": c.skip(n0 * sizes["CN"]),
