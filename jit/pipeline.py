@@ -30,6 +30,12 @@ from jit.kernels.gather import (
     naive_take,
 )
 from jit.kernels.matmul import MatmulKernel, naive_matmul
+from jit.kernels.norms import (
+    LocalResponseKernel,
+    NormKernel,
+    naive_local_response,
+    naive_norm,
+)
 from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
 from jit.kernels.recurrent import CellKernel, naive_cell
 from jit.kernels.softmax import SoftmaxKernel, naive_softmax
@@ -40,6 +46,7 @@ from jit.stages.compact import compact
 from jit.stages.fuse import fuse
 from jit.stages.jam import jam
 from jit.stages.parallel import parallel
+from jit.stages.partial import partial
 from jit.stages.promote import promote
 from jit.stages.reuse import reuse
 from jit.stages.spread import spread
@@ -62,6 +69,8 @@ Kernel = (
     | EmbeddingKernel
     | MatmulKernel
     | CellKernel
+    | NormKernel
+    | LocalResponseKernel
 )
 
 
@@ -145,23 +154,37 @@ def channelwise_stages(
     return [*stages, _ADDRESS, _parallel(outer, grid)]
 
 
-def plain_stages(
-    loops: list[str], *, lanes: int = 1, accumulates: bool = False, grid: bool = False
-) -> list[Stage]:
-    """For kernels over plain arrays; `loops` end with the one over contiguous elements."""
+def plain_stages(loops: list[str], *, lanes: int = 1, grid: bool = False) -> list[Stage]:
+    """For elementwise kernels over plain arrays; the last loop is over contiguous elements."""
     stages: list[Stage] = []
     if lanes > 1:
         *loops, last = loops
         loops = [*loops, f"{last}b"]
-        stages.append(
+        stages = [
             Stage(
                 "lanes",
                 "make neighbours of the last axis a vector",
                 lambda p: spread(p, last, lanes, "v", "vector"),
             )
-        )
-    if accumulates:
+        ]
+    return [*stages, _ADDRESS, _parallel(loops, grid)]
+
+
+def reduction_stages(
+    loops: list[str], reduced: str, *, lanes: int = 1, promoted: bool = False, grid: bool = False
+) -> list[Stage]:
+    """For kernels that reduce inside `loops`, loop `reduced` being over contiguous elements."""
+    stages: list[Stage] = []
+    if promoted:
         stages.append(Stage("promote", "hold the element's value in a register", promote))
+    if lanes > 1:
+        stages.append(
+            Stage(
+                "partial",
+                "reduce in the lanes of a vector, then its lanes",
+                lambda p: partial(p, reduced, lanes),
+            )
+        )
     return [*stages, _ADDRESS, _parallel(loops, grid)]
 
 
@@ -213,13 +236,25 @@ def stages(kernel: Kernel) -> list[Stage]:
         case MapKernel():
             return plain_stages(kernel.loops, lanes=kernel.lanes, grid=kernel.grid)
         case ReduceKernel():
-            return plain_stages(kernel.loops, accumulates=True, grid=kernel.grid)
+            return reduction_stages(
+                kernel.loops,
+                f"r{kernel.inner - 1}",
+                lanes=kernel.lanes,
+                promoted=True,
+                grid=kernel.grid,
+            )
         case TakeKernel() | BlendKernel():
             return plain_stages(["o", "j", "i"], lanes=kernel.lanes, grid=kernel.grid)
         case EmbeddingKernel():
             return plain_stages(["m", "c"], lanes=kernel.lanes, grid=kernel.grid)
+        case SoftmaxKernel(dense="c"):
+            return reduction_stages(["o", "i"], "c", lanes=kernel.lanes, grid=kernel.grid)
         case SoftmaxKernel():
             return plain_stages(["o", "i"], lanes=kernel.lanes, grid=kernel.grid)
+        case NormKernel():
+            return reduction_stages(["a", "b"], "q", lanes=kernel.lanes, grid=kernel.grid)
+        case LocalResponseKernel():
+            return plain_stages(["o", "c", "i"], lanes=kernel.lanes, grid=kernel.grid)
         case MatmulKernel():
             return matmul_stages(kernel)
         case CellKernel():
@@ -255,6 +290,10 @@ def definition(kernel: Kernel) -> Program:
             return naive_matmul(kernel)
         case CellKernel():
             return naive_cell(kernel)
+        case NormKernel():
+            return naive_norm(kernel)
+        case LocalResponseKernel():
+            return naive_local_response(kernel)
 
 
 @lru_cache(maxsize=1024)

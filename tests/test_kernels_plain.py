@@ -107,6 +107,9 @@ REDUCTIONS = [
     reduce_case(ReduceKernel(1, 1, "add"), (3,), (7,), (7, 1), (1,)),
     reduce_case(ReduceKernel(2, 2, "add", mean=True), (2, 3), (5, 4), (60, 1, 12, 3), (4, 1)),
     reduce_case(ReduceKernel(1, 3, "maximum"), (1,), (2, 3, 4), (24, 12, 4, 1), (1,)),
+    reduce_case(ReduceKernel(1, 1, "add", lanes=4), (3,), (11,), (11, 1), (1,)),
+    reduce_case(ReduceKernel(1, 2, "maximum", lanes=16), (2,), (3, 35), (105, 35, 1), (1,)),
+    reduce_case(ReduceKernel(1, 2, "add", True, lanes=8), (2,), (2, 5), (10, 5, 1), (2,)),
     reduce_case(ReduceKernel(3, 1, "minimum"), (2, 1, 3), (5,), (15, 15, 1, 3), (3, 3, 1)),
 ]
 

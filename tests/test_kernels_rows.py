@@ -14,6 +14,7 @@ from kernel_runs import (
 
 from jit.devices import open_device
 from jit.kernels.matmul import MatmulKernel
+from jit.kernels.norms import LocalResponseKernel, NormKernel
 from jit.kernels.recurrent import CellKernel
 from jit.kernels.softmax import SoftmaxKernel
 from jit.pipeline import lower
@@ -48,6 +49,8 @@ SOFTMAXES = [
     softmax_case(SoftmaxKernel(log=True), (2, 4, 1), (4, 1, 1), (4, 1, 1), scale=60.0),
     softmax_case(SoftmaxKernel(lanes=4), (2, 3, 8), (24, 8, 1), (40, 9, 1)),
     softmax_case(SoftmaxKernel(log=True, lanes=8), (1, 5, 16), (80, 16, 1), (80, 16, 1)),
+    softmax_case(SoftmaxKernel(lanes=8, dense="c"), (3, 19, 1), (19, 1, 1), (20, 1, 1)),
+    softmax_case(SoftmaxKernel(log=True, lanes=4, dense="c"), (2, 3, 2), (9, 1, 4), (9, 1, 4)),
     softmax_case(SoftmaxKernel(), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
 ]
 
@@ -145,7 +148,74 @@ RECURRENT = [
     *(cell_case(CellKernel(kind, True, lanes=16), 2, 16) for kind in ("gru", "lstm")),
 ]
 
-ALL = [*SOFTMAXES, *PRODUCTS, *RECURRENT]
+
+def norm_case(kernel, shape, x_strides, y_strides, gamma_strides=()):
+    """A NormKernel case; shape is (A, B, P, Q), gamma's strides are of (b, p) or (b, p, q)."""
+    rng = np.random.default_rng(3)
+    x_flat, x = memory(rng, shape, x_strides)
+    x_flat += np.float32(2)
+    params = (
+        named("", "ABPQ", shape) | named("X", "ABPQ", x_strides) | named("Y", "ABPQ", y_strides)
+    )
+    given, exact = {"x": x_flat}, x.astype(np.float64)
+    if kernel.kind == "layer":
+        exact = exact - exact.mean(axis=(2, 3), keepdims=True)
+    y = exact / np.sqrt((exact**2).mean(axis=(2, 3), keepdims=True) + kernel.eps)
+    params |= named("G", "BPQ"[: len(gamma_strides)], gamma_strides)
+    for name in ("gamma", "beta")[: (kernel.gamma != "none") + kernel.beta]:
+        given[name], values = memory(rng, shape[1 : 1 + len(gamma_strides)], gamma_strides)
+        values = values.astype(np.float64).reshape((*values.shape, 1)[:3])
+        y = y * values if name == "gamma" else y + values
+    return Case(kernel, params, given, {"y": placed(y, y_strides)})
+
+
+NORMS = [
+    norm_case(  # layer norm of rows
+        NormKernel("layer", 1e-5, "element", True, True),
+        *((3, 1, 1, 7), (7, 0, 0, 1), (9, 0, 0, 1), (0, 0, 1)),
+    ),
+    norm_case(
+        NormKernel("layer", 1e-5, "element", True, False, lanes=8),
+        *((2, 1, 1, 29), (30, 0, 0, 1), (29, 0, 0, 1), (0, 0, 1)),
+    ),
+    norm_case(  # group norm of (2, 6, 5) in three groups
+        NormKernel("layer", 1e-3, "row", True, True, lanes=4),
+        *((2, 3, 2, 5), (30, 10, 5, 1), (30, 10, 5, 1), (2, 1)),
+    ),
+    norm_case(
+        NormKernel("rms", 1e-6, "element", False, False, lanes=4),
+        *((2, 1, 3, 4), (12, 0, 4, 1), (12, 0, 4, 1), (0, 4, 1)),
+    ),
+    norm_case(
+        NormKernel("rms", 0.5, "none", False, True), (2, 2, 1, 3), (9, 1, 0, 3), (6, 3, 0, 1)
+    ),
+]
+
+
+def response_case(kernel, shape, x_strides, y_strides):
+    """A LocalResponseKernel case; shape is (O, C, I)."""
+    flat, x = memory(np.random.default_rng(4), shape, x_strides)
+    exact = x.astype(np.float64)
+    y = np.empty(shape)
+    for c in range(shape[1]):
+        first = c - kernel.before
+        window = exact[:, max(first, 0) : max(first + kernel.size, 0)]
+        total = (window**2).sum(axis=1)
+        y[:, c] = exact[:, c] / (kernel.k + kernel.scale * total) ** kernel.beta
+    params = named("", "OCI", shape) | named("X", "OCI", x_strides) | named("Y", "OCI", y_strides)
+    return Case(kernel, params, {"x": flat}, {"y": placed(y, y_strides)})
+
+
+RESPONSES = [
+    response_case(
+        LocalResponseKernel(5, 2, 0.3, 0.75, 2.0, True), (2, 7, 3), (21, 3, 1), (1, 6, 2)
+    ),
+    response_case(
+        LocalResponseKernel(4, 2, 0.1, 0.5, 1.0, False, lanes=4), (1, 3, 8), (24, 8, 1), (24, 8, 1)
+    ),
+]
+
+ALL = [*SOFTMAXES, *PRODUCTS, *RECURRENT, *NORMS, *RESPONSES]
 
 
 @pytest.mark.parametrize("case", ALL, ids=lambda c: c.kernel.name)

@@ -17,6 +17,7 @@ from jit.kernels.channelwise import (
 from jit.kernels.conv import ConvKernel
 from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
 from jit.kernels.matmul import MatmulKernel
+from jit.kernels.norms import LocalResponseKernel, NormKernel
 from jit.kernels.plain import MapKernel, ReduceKernel
 from jit.kernels.recurrent import CellKernel
 from jit.kernels.softmax import SoftmaxKernel
@@ -51,6 +52,10 @@ KERNELS = [
     HaloKernel(2, 1),
     SoftmaxKernel(),
     SoftmaxKernel(log=True),
+    SoftmaxKernel(lanes=8, dense="c"),
+    NormKernel("layer", 1e-5, "element", True, True, lanes=16),
+    NormKernel("rms", 1e-5, "none", False, False),
+    LocalResponseKernel(5, 2, 1e-4, 0.75, 1.0, True, lanes=4),
     SoftmaxKernel(lanes=4),
     CellKernel("gru", True, lanes=8),
     CellKernel("lstm", False),
@@ -59,7 +64,7 @@ KERNELS = [
     MapKernel(3, "prelu", ("tanh", ()), lanes=4),
     MapKernel(2, "sub", lanes=4, z_constant=True),
     MapKernel(1, "fill", value=-1.5),
-    ReduceKernel(2, 2, "add", mean=True),
+    ReduceKernel(2, 2, "add", mean=True, lanes=4),
     TakeKernel(lanes=16),
     BlendKernel(True),
     EmbeddingKernel(lanes=8),

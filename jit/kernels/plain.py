@@ -67,22 +67,25 @@ class MapKernel:
 
 @dataclass(frozen=True)
 class ReduceKernel:
-    """A reduction over `inner` axes at each of 1 or more `outer` ones; sums one after another.
+    """A reduction over `inner` axes at each of 1 or more `outer` ones.
 
-    With R elements an `add` rounds R - 1 times, and `mean` once more in dividing by R (of
-    which float32 knows every one up to 2^24).
+    With lanes, x is contiguous along the last reduced axis, which has no stride parameter and
+    may be of any length.  With R elements an `add` rounds at most R - 1 times, and `mean` once
+    more in dividing by R (of which float32 knows every one up to 2^24).
     """
 
     outer: int
     inner: int
     op: Literal["add", "maximum", "minimum"]
     mean: bool = False
+    lanes: int = 1
     grid: bool = False
 
     @property
     def name(self) -> str:
-        """Operator and axes."""
-        return f"f32_reduce_{'mean' if self.mean else self.op}_{self.inner}of{self.outer}d"
+        """Operator, axes and lanes."""
+        kind = "mean" if self.mean else self.op
+        return f"f32_reduce_{kind}_{self.inner}of{self.outer}d_v{self.lanes}"
 
     @property
     def loops(self) -> list[str]:
@@ -174,16 +177,14 @@ def naive_reduce(kernel: ReduceKernel) -> Program:
         for extent in inner:
             count = count * extent
         body.append(Store("y", place, call("div", y, Number(count))))
-    strides = [
-        _letters("X", kernel.outer),
-        _letters("XR", kernel.inner),
-        _letters("Y", kernel.outer),
-    ]
-    sizes = [*_letters("E", kernel.outer), *_letters("R", kernel.inner)]
-    params = [Param(e, 1) for e in sizes] + [Param(s) for group in strides for s in group]
+    strides: list[Index | str | int] = [*_letters("X", kernel.outer), *_letters("XR", kernel.inner)]
+    strides[-1] = 1 if kernel.lanes > 1 else strides[-1]
+    results = _letters("Y", kernel.outer)
+    params = [Param(str(e), 1) for e in (*outer, *inner)]
+    params += [Param(s) for s in (*strides, *results) if isinstance(s, str)]
     buffers = (
-        plain_buffer("x", "read", [*outer, *inner], [*strides[0], *strides[1]]),
-        plain_buffer("y", "update", outer, [*strides[2]]),
+        plain_buffer("x", "read", [*outer, *inner], strides),
+        plain_buffer("y", "update", outer, [*results]),
     )
     loops = list(zip(kernel.loops, outer, strict=True))
     return Program(kernel.name, tuple(params), buffers, (nest(loops, *body),))

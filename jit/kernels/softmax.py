@@ -3,15 +3,18 @@
     y[o, c, i] = e^(x[o, c, i] - m) / s      or, with log, (x[o, c, i] - m) - log s
     m = max over c of x[o, c, i]             s = sum over c of e^(x[o, c, i] - m), in order of c
 
-Strides in elements: XO XC XI of x, YO YC YI of y; with lanes, i is contiguous, has no stride
-parameter, and I is a multiple of them.  Tasks share axis o; with `grid` every (o, i)
-is a work item.  Roundings: d = x - m once; e^ by its ulps; s C - 1 times; then one division, or
-log by its ulps and one subtraction.
+Strides in elements: XO XC XI of x, YO YC YI of y.  With lanes, the axis `dense` is contiguous and
+has no stride parameters: i, of which there is then a multiple of lanes, or c, any number of them.
+Tasks share axis o; with `grid` every (o, i), or vector of them, is a work item.
+
+Roundings: d = x - m once; e^ by its ulps; s at most C - 1 times, in any order; then one division,
+or log by its ulps and one subtraction.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from jit.index import Index, index
 from jit.kernels.plain import plain_buffer
@@ -35,17 +38,21 @@ class SoftmaxKernel:
 
     log: bool = False
     lanes: int = 1
+    dense: Literal["c", "i"] = "i"
     grid: bool = False
 
     @property
     def name(self) -> str:
         """Kind and lanes."""
-        return f"f32_{'log_' if self.log else ''}softmax_v{self.lanes}"
+        along = f"_{self.dense}{self.lanes}" if self.lanes > 1 else ""
+        return f"f32_{'log_' if self.log else ''}softmax{along}"
 
 
 def naive_softmax(kernel: SoftmaxKernel) -> Program:
     """Three passes over c: the maximum, the sum, the result."""
-    x, y = (Load(name, (index("o"), index("c"), index("i"))) for name in "xy")
+    # The dense axis comes last, as vectors want it.
+    axes = "OIC" if kernel.dense == "c" else "OCI"
+    x, y = (Load(name, tuple(index(axis.lower()) for axis in axes)) for name in "xy")
     m, s = (Load(name, (index(0),)) for name in "ms")
     shifted = call("sub", x, m)
     start: tuple[Statement, ...] = (
@@ -70,15 +77,16 @@ def naive_softmax(kernel: SoftmaxKernel) -> Program:
             loop("c", "C", keep, total),
             loop("c", "C", Store("y", y.subscript, call("div", y, s))),
         )
-    shape = [index(e) for e in "OCI"]
-    last: list[Index | str | int] = [1] if kernel.lanes > 1 else []
-    axes = "OC" if last else "OCI"
-    strides = [[*(f"{side}{a}" for a in axes), *last] for side in "XY"]
+    shape = [index(axis) for axis in axes]
+    strides: list[list[Index | str | int]] = [[f"{side}{a}" for a in axes] for side in "XY"]
+    if kernel.lanes > 1:
+        strides = [[*side[:-1], 1] for side in strides]
     buffers = (
         plain_buffer("x", "read", shape, strides[0]),
         plain_buffer("y", "write" if kernel.log else "update", shape, strides[1]),
     )
-    params = [Param("O", 1), Param("C", 1), Param("I", 1, multiple=kernel.lanes)]
-    params += [Param(f"{side}{a}") for side in "XY" for a in axes]
+    multiple = kernel.lanes if kernel.dense == "i" else 1
+    params = [Param("O", 1), Param("C", 1), Param("I", 1, multiple=multiple)]
+    params += [Param(s) for side in strides for s in side if isinstance(s, str)]
     body = nest([("o", index("O")), ("i", index("I"))], *start, *passes)
     return Program(kernel.name, tuple(params), buffers, (body,))
