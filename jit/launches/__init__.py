@@ -9,10 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from jit.launches import channelwise, contraction, plain, recurrence
+from jit.launches import (
+    channelwise,
+    contraction,
+    gather,
+    matmul,
+    plain,
+    recurrence,
+    reductions,
+)
 from jit.launches.form import Launch, Lowering, Ref, segment_of
 from jit.target import Target
-from refimpl.plan import Plan, Step
+from refimpl.plan import ELEMENTWISE, Plan, Step
 
 __all__ = ["Launch", "Ref", "launches", "segment_of"]
 
@@ -27,8 +35,26 @@ RULES: dict[str, Rule] = {
     "avg_pool": channelwise.pool,
     "adaptive_avg_pool": channelwise.pool,
     "adaptive_max_pool": channelwise.pool,
-    **plain.RULES,
+    **dict.fromkeys(ELEMENTWISE, plain.pairs),
+    "reshape": plain.reshape,
+    "transpose": plain.transpose,
+    "slice": plain.slice_,
+    "concat": plain.concat,
+    "pad": plain.pad,
+    "expand": plain.expand,
+    "take": gather.take,
+    "upsample": gather.upsample,
+    "embedding": gather.embedding,
+    "matmul": matmul.matmul,
+    "softmax": reductions.softmax,
+    "log_softmax": reductions.softmax,
+    **dict.fromkeys(reductions.REDUCE, reductions.reduce),
+    "layer_norm": reductions.norm,
+    "rms_norm": reductions.norm,
+    "group_norm": reductions.group_norm,
+    "local_response_norm": reductions.local_response_norm,
 }
+"""What makes the launches of each operation."""
 
 
 def launches(plan: Plan, target: Target) -> tuple[list[Launch], bytes]:
