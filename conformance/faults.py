@@ -19,7 +19,8 @@ from jit import launches, llvm, llvm_primitives, pipeline
 from jit.decide import arena, fold
 from jit.index import Index, index, substitute
 from jit.kernels import channelwise, conv
-from jit.launches import Launch, Ref, channelwise, contraction
+from jit.launches import Launch, Ref, contraction
+from jit.launches import channelwise as channelwise_launches
 from jit.program import (
     Block,
     Call,
@@ -103,8 +104,8 @@ def _each(op: str, change: Callable[[Launch], Launch]) -> Plant:
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         patch.setitem(launches.RULES, op, changed)
-        if original is channelwise.element:
-            patch.setattr(channelwise, "element", changed)
+        if original is channelwise_launches.element:
+            patch.setattr(channelwise_launches, "element", changed)
 
     return plant
 
@@ -313,14 +314,16 @@ FAULTS = (
         contraction, "pack", lambda refs, to, *more: {**refs, "bias": _zeros(to, *more[1:3])})),
     Fault("every region takes the first bias", _arguments(
         contraction, "pack", lambda *args: (*args[:4], 0, *args[5:]))),
-    Fault("the halo is not zeroed", _result(channelwise, "margins", lambda *_: iter(()))),
+    Fault("the halo is not zeroed", _result(channelwise_launches, "margins", lambda *_: iter(()))),
     Fault("the last slab of the halo is not zeroed", _result(
-        channelwise, "margins", lambda made, *_: iter(list(made)[:-1]))),
+        channelwise_launches, "margins", lambda made, *_: iter(list(made)[:-1]))),
     Fault("dilation is ignored", _sizes(TH=1, TW=1, TD=1)),
     Fault("the stride of planes and rows is ignored", _sizes(SD=1, SH=1)),
     Fault("only the first image is computed", _sizes(N=1)),
-    Fault("the residual is read one element on", _result(contraction, "conv_launch", lambda x, *_: _off(x, "z", 1))),
-    Fault("the output is stored one element on", _result(contraction, "conv_launch", lambda x, *_: _off(x, "y", 1))),
+    Fault("the residual is read one element on", _result(
+        contraction, "conv_launch", lambda made, *_: _off(made, "z", 1))),
+    Fault("the output is stored one element on", _result(
+        contraction, "conv_launch", lambda made, *_: _off(made, "y", 1))),
     Fault("a scale is its neighbour's", _each("affine", lambda x: _off(x, "scale", 1))),
     Fault("the second operand is read one element on", _each("affine", lambda x: _off(x, "z", 1))),
     Fault("a window ends at the input though padding follows", _params(

@@ -107,7 +107,7 @@ class Trace:
         return self.entries[-1].program
 
 
-_ADDRESS = Stage("address", "one offset per access, invariant parts outside", address)
+_ADDRESS = Stage("address", "one offset per access, invariant parts outside", lambda p: address(p))
 
 
 def conv_stages(k: ConvKernel) -> list[Stage]:

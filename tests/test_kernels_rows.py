@@ -98,8 +98,9 @@ def gru(h, z, s):
 
 
 def gru_update(h, z, s):
+    """With q, the product of what gru_reset made, twice s."""
     u = sigmoid(z[:, 1] + s[:, 1])
-    return (1 - u) * np.tanh(z[:, 2] + s[:, 2]) + u * h
+    return (1 - u) * np.tanh(z[:, 2] + 2 * s[:, 2]) + u * h
 
 
 def lstm(c, z, s):
@@ -132,6 +133,9 @@ def cell_case(kernel, n, h):
         {"z": z_flat, "s": s_flat},
         {"y": placed(CELLS[kernel.kind](*exact), (h + 2, 1))},
     )
+    if kernel.kind == "gru_update":
+        given["q"] = 2 * s_flat
+        params |= {"QN": 120, "QG": h + 3}
     if kernel.kind == "lstm":
         given["c"] = state_flat
         wanted["d"] = placed(lstm(*exact)[0], (h, 1))

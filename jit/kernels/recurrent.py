@@ -14,9 +14,9 @@ lie in torch's order, G of them, H values each.  With a = z[g] + s[g] for gate g
 So a step of the original GRU is: product of h, gru_reset, product of its y, gru_update.  gru_reset
 reads gate 0 of s alone, gru_update gate 1 of s and gate 2 of q.
 
-Buffers and the strides of their rows: z ZN, s SN, q QN (gates QG apart), h HN, c CN (the cell before), y YN, d DN (the
-cell after); ZG and SG from gate to gate.  Sums a*b + c*d round the second product, then product
-and sum (once if fused); every other operation rounds once, primitives by their ulps.
+Buffers and the strides of their rows: z ZN, s SN, q QN, h HN, c CN (the cell before), y YN, d DN
+(the cell after); ZG, SG and QG from gate to gate.  Sums a*b + c*d round the second product, then
+product and sum (once if fused); every other operation rounds once, primitives by their ulps.
 """
 
 from __future__ import annotations
