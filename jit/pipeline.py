@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from jit.kernels.channelwise import (
@@ -21,6 +21,7 @@ from jit.kernels.channelwise import (
     naive_relayout,
 )
 from jit.kernels.conv import ConvKernel, naive
+from jit.kernels.depthwise import DepthwiseKernel, naive_depthwise
 from jit.kernels.gather import (
     BlendKernel,
     EmbeddingKernel,
@@ -40,6 +41,7 @@ from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
 from jit.kernels.recurrent import CellKernel, naive_cell
 from jit.kernels.softmax import SoftmaxKernel, naive_softmax
 from jit.program import Program
+from jit.rewrite import mark
 from jit.stages.address import address
 from jit.stages.channels import channels
 from jit.stages.compact import compact
@@ -71,6 +73,7 @@ Kernel = (
     | CellKernel
     | NormKernel
     | LocalResponseKernel
+    | DepthwiseKernel
 )
 
 
@@ -152,6 +155,31 @@ def channelwise_stages(
     if accumulates:
         stages.append(Stage("promote", "hold the window's value in a register", promote))
     return [*stages, _ADDRESS, _parallel(outer, grid)]
+
+
+def depthwise_stages(k: DepthwiseKernel) -> list[Stage]:
+    """From naive loops to tiles of positions by a block of channels."""
+    loops = ["cb" if k.block > 1 else "c", "n", *_POSITIONS[3 - k.rank : -1], "owb"]
+    channel_vectors = [
+        Stage("channels", "make the channels of a block a vector", lambda p: channels(p, k.block))
+    ]
+    return [
+        *(channel_vectors if k.block > 1 else []),
+        Stage(
+            "positions",
+            "compute some positions along width side by side",
+            lambda p: spread(p, "ow", k.tile_w, "tw", "unroll"),
+        ),
+        Stage(
+            "jam",
+            "unroll the taps along width inside",
+            lambda p: replace(p, body=mark(p.body, {"kw": "unroll"})),
+        ),
+        Stage("promote", "hold the tile's sums in registers", promote),
+        Stage("reuse", "load a tap's weights once", lambda p: reuse(p, "kw", {"w": "wreg"})),
+        _ADDRESS,
+        _parallel(loops, k.grid),
+    ]
 
 
 def plain_stages(loops: list[str], *, lanes: int = 1, grid: bool = False) -> list[Stage]:
@@ -257,6 +285,8 @@ def stages(kernel: Kernel) -> list[Stage]:
             return plain_stages(["o", "c", "i"], lanes=kernel.lanes, grid=kernel.grid)
         case MatmulKernel():
             return matmul_stages(kernel)
+        case DepthwiseKernel():
+            return depthwise_stages(kernel)
         case CellKernel():
             return plain_stages(["n", "i"], lanes=kernel.lanes, grid=kernel.grid)
 
@@ -294,6 +324,8 @@ def definition(kernel: Kernel) -> Program:
             return naive_norm(kernel)
         case LocalResponseKernel():
             return naive_local_response(kernel)
+        case DepthwiseKernel():
+            return naive_depthwise(kernel)
 
 
 @lru_cache(maxsize=1024)

@@ -15,6 +15,7 @@ from jit.kernels.channelwise import (
     RelayoutKernel,
 )
 from jit.kernels.conv import ConvKernel
+from jit.kernels.depthwise import DepthwiseKernel
 from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
 from jit.kernels.matmul import MatmulKernel
 from jit.kernels.norms import LocalResponseKernel, NormKernel
@@ -61,6 +62,9 @@ KERNELS = [
     CellKernel("lstm", False),
     MatmulKernel(16, 6, True, vectors=2),
     MatmulKernel(1, 3, False),
+    ElementKernel(2, 8, "mul", None, True, broadcast=True),
+    DepthwiseKernel(2, 16, 7, 3, 2, 1, RELU, True, True),
+    DepthwiseKernel(1, 4, 1, 5, 1, 2, None, False, False),
     MapKernel(3, "prelu", ("tanh", ()), lanes=4),
     MapKernel(2, "sub", lanes=4, z_constant=True),
     MapKernel(1, "fill", value=-1.5),
