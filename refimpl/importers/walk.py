@@ -22,9 +22,9 @@ _PRODUCTS = ("aten.mm.", "aten.addmm.", "aten.linear.", "aten.matmul.", "aten.bm
 
 _OF_A_SHAPE = (
     "aten.zeros_like.", "aten.ones_like.", "aten.full_like.", "aten.empty_like.",
-    "aten.new_zeros.", "aten.new_ones.", "aten.new_full.", "aten.new_empty.", "aten.fill.Scalar",
+    "aten.new_zeros.", "aten.new_ones.", "aten.new_full.", "aten.new_empty.", "aten.fill.",
 )  # fmt: skip
-"""Operators that read nothing but the shape of their input."""
+"""Operators that read nothing but the shape of their first input."""
 
 
 class Folder(Protocol):
@@ -89,8 +89,8 @@ class _Walk:
         """Take up what one call computes, at capture or in the Graph."""
         arguments = {name: self.argument(step, value) for name, value in step.arguments.items()}
         tensors = [self.value(step, ref) for ref in refs(list(step.arguments.values()))]
-        known = all(tensor.array is not None for tensor in tensors)
-        if (known or step.target.startswith(_OF_A_SHAPE)) and self.folder.knows(step.target):
+        known = all(tensor.array is not None for tensor in tensors[_first_read(step) :])
+        if known and self.folder.knows(step.target):
             self.fold(step, arguments, tensors)
         else:
             self.apply(step, arguments)
@@ -167,6 +167,11 @@ def _each(found: Outcome) -> Sequence[str | Value | None]:
     return (found,) if isinstance(found, (str, Value)) else found
 
 
+def _first_read(step: Step) -> int:
+    """The position of the first tensor whose elements count."""
+    return 1 if step.target.startswith(_OF_A_SHAPE) else 0
+
+
 def _as_array(argument: Any) -> Any:
     """An argument with arrays for its tensors; one of which only the shape counts is a view."""
     if isinstance(argument, list):
@@ -197,8 +202,8 @@ def _refuse_unknown(program: Program, folder: Folder) -> None:
     """Name everything that cannot be captured at once, not one thing per attempt."""
     known, lines = set(program.known), []
     for step in program.steps:
-        constant = all(ref.name in known for ref in refs(list(step.arguments.values())))
-        if (constant or step.target.startswith(_OF_A_SHAPE)) and folder.knows(step.target):
+        read = refs(list(step.arguments.values()))[_first_read(step) :]
+        if all(ref.name in known for ref in read) and folder.knows(step.target):
             known |= {result.name for result in step.results}
         elif step.target not in (*RULES, *_ASSERTIONS):
             lines.append(f"{step.origin.place}: there is no operator for it here")

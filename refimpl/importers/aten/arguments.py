@@ -23,11 +23,12 @@ Rule = Callable[..., Outcome]
 Ints = int | Sequence[int]
 """One int per axis; aten writes equal ones as one int or a list of one."""
 
-# Where a tensor lies and how, which library computes it, what matters to training alone.
+# Where a tensor lies and how, which library computes it, what matters to training alone,
+# and what the result's shape says already.
 _OF_NO_MEANING = {
     "device", "layout", "pin_memory", "memory_format", "non_blocking", "copy", "implicit",
     "cudnn_enable", "cudnn_enabled", "scale_grad_by_freq", "sparse", "half_to_float",
-    "generator", "padding_idx", "momentum",
+    "generator", "padding_idx", "momentum", "output_size",
 }  # fmt: skip
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from refimpl.importers.aten.arguments import Rule, axis
 from refimpl.importers.call import Call, Operand, Value
 
+_LARGEST_EXPONENT = 16
+
 
 def _unary(op: str) -> Rule:
     """The rule of an operator of one input, without attributes."""
@@ -65,11 +67,6 @@ def _softplus(call: Call, self: Value, beta: float = 1, threshold: float = 20) -
 def _log_sigmoid(call: Call, self: Value) -> str:
     """log(1 / (1 + exp(-x))) = -softplus(-x)."""
     return call.add("neg", call.add("softplus", call.add("neg", self), beta=1.0))
-
-
-def _softshrink(call: Call, self: Value, lambd: float = 0.5) -> str:
-    """x less what of it lies within lambd of 0."""
-    return call.add("sub", self, call.add("clamp", self, lo=-float(lambd), hi=float(lambd)))
 
 
 def _glu(call: Call, self: Value, dim: int = -1) -> str:
@@ -156,18 +153,28 @@ def _rsqrt(call: Call, self: Value) -> str:
 
 
 def _pow(call: Call, self: Value, exponent: float) -> str:
-    """The powers that are products, roots and reciprocals."""
-    if exponent == 1:
-        return call.add("identity", self)
-    if exponent in (-1, -0.5):
-        root = self if exponent == -1 else call.add("sqrt", self)
-        return call.add("reciprocal", root)
+    """Products and roots, and reciprocals of them; else exp(exponent * log x).
+
+    The latter holds for all x where the exponent is not whole: it is NaN below 0, as in torch.
+    """
+    if exponent < 0:
+        return call.add("reciprocal", _pow(call, self, -exponent))
     if exponent == 0.5:
         return call.add("sqrt", self)
-    if exponent not in (2, 3):
-        call.refuse(f"exponent={exponent} has no counterpart here; -1, -0.5, 0.5, 1, 2 and 3 have")
-    square = call.add("mul", self, self)
-    return square if exponent == 2 else call.add("mul", square, self)
+    if exponent != int(exponent):
+        return call.add("exp", call.add("mul", call.add("log", self), exponent))
+    if not 1 <= exponent <= _LARGEST_EXPONENT:
+        call.refuse(f"exponent={exponent} has no counterpart here; 1 to {_LARGEST_EXPONENT} have")
+    return call.name(_product_of(call, self, int(exponent)))
+
+
+def _product_of(call: Call, x: Value, times: int) -> Operand:
+    """x times itself, by squaring."""
+    if times == 1:
+        return x
+    half = _product_of(call, x, times // 2)
+    square = call.add("mul", half, half)
+    return call.add("mul", square, x) if times % 2 else square
 
 
 def _masked_fill(call: Call, self: Value, mask: Value, value: Value | float) -> str:
@@ -175,12 +182,12 @@ def _masked_fill(call: Call, self: Value, mask: Value, value: Value | float) -> 
 
 
 def _where(call: Call, condition: Value, self: Value | float, other: Value | float) -> str:
-    """Where what is chosen is known, one of the two sides must be a number."""
-    if isinstance(other, Value) and not (isinstance(self, Value) and _is_number(self)):
-        return _choice(call, condition, _number(call, self), other)
-    if not isinstance(self, Value):
+    """One of the two sides must be a number."""
+    if isinstance(self, Value) and (not isinstance(other, Value) or _is_number(other)):
+        return _choice(call, condition, _number(call, other), self, chosen=False)
+    if not isinstance(other, Value):
         call.refuse("both sides are numbers")
-    return _choice(call, condition, _number(call, other), self, chosen=False)
+    return _choice(call, condition, _number(call, self), other)
 
 
 def _choice(call: Call, mask: Value, number: float, x: Value, chosen: bool = True) -> str:
@@ -241,7 +248,6 @@ ELEMENTWISE: dict[str, Rule] = {
     "aten.celu.default": _celu,
     "aten.softplus.default": _softplus,
     "aten.log_sigmoid.default": _log_sigmoid,
-    "aten.softshrink.default": _softshrink,
     "aten.glu.default": _glu,
     "aten.prelu.default": _prelu,
     "aten._prelu_kernel.default": _prelu,

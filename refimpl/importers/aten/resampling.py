@@ -14,11 +14,9 @@ def _by_sizes_or_factors(mode: str, coordinates: str) -> Rule:
     def rule(
         call: Call,
         input: Value,
-        output_size: Sequence[int] | None = None,
         align_corners: bool = False,
         scale_factors: Sequence[float] | None = None,
     ) -> str:
-        del output_size  # The result has it.
         factors = scale_factors or [None] * (len(input.shape) - 2)
         return _upsample(call, input, mode, coordinates, align_corners, factors)
 

@@ -60,6 +60,10 @@ def _transpose(call: Call, self: Value, dim0: int, dim1: int) -> str | Value:
     return _permute(call, self, order)
 
 
+def _swapaxes(call: Call, self: Value, axis0: int, axis1: int) -> str | Value:
+    return _transpose(call, self, axis0, axis1)
+
+
 def _reversed_axes(call: Call, self: Value) -> str | Value:
     return _permute(call, self, range(len(self.shape))[::-1])
 
@@ -205,7 +209,7 @@ SHAPING: dict[str, Rule] = {
     "aten.unsqueeze.default": _reshape,
     "aten.permute.default": _permute,
     "aten.transpose.int": _transpose,
-    "aten.swapaxes.default": _transpose,
+    "aten.swapaxes.default": _swapaxes,
     "aten.t.default": _reversed_axes,
     "aten.numpy_T.default": _reversed_axes,
     "aten.mT.default": _last_two,
