@@ -5,6 +5,7 @@ torch modules and .pt2 files both become this; `refimpl.importers.walk` makes a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from refimpl.ops import Shape
+
+_FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Origin:
         module: the dotted path of the innermost module; empty for the outermost.
         kind: the qualified class of that module.
         line: file and line of the user's code, such as net.py:12; empty where unknown.
+        outermost: the qualified class of the outermost module; empty where unknown.
     """
 
     target: str
@@ -62,6 +66,7 @@ class Origin:
     module: str = ""
     kind: str = ""
     line: str = ""
+    outermost: str = ""
 
     @property
     def path(self) -> str:
@@ -127,6 +132,12 @@ class Program:
     steps: tuple[Step, ...]
     outputs: tuple[str, ...]
     same: Mapping[str, str] = field(default_factory=dict)
+
+
+def user_line(trace: str, library: str) -> str:
+    """File and line of the innermost frame of a stack trace that is not the library's own."""
+    frames = [frame for frame in _FRAME.findall(trace) if library not in frame[0]]
+    return f"{frames[-1][0].rpartition('/')[2]}:{frames[-1][1]}" if frames else ""
 
 
 def refs(argument: Any) -> Sequence[Ref]:

@@ -8,7 +8,6 @@ import inspect
 import io
 import logging
 import operator
-import re
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from torch.nn.utils import parametrize
 
 from refimpl.graph import Constant, Graph, Sparsity
 from refimpl.importers import CaptureError
-from refimpl.importers.exported import Known, Origin, Program, Ref, Result, Step
+from refimpl.importers.exported import Known, Origin, Program, Ref, Result, Step, user_line
 from refimpl.importers.walk import graph_of
 from refimpl.schemes import Scheme
 
@@ -33,7 +32,6 @@ Masks = Mapping[str, tuple[Scheme, np.ndarray]]
 
 _TORCH = str(Path(torch.__file__).parent)
 _INSPECT = inspect.__file__
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 def capture(module: nn.Module, example: tuple[Tensor, ...], *, masks: Masks | None = None) -> Graph:
@@ -282,8 +280,7 @@ def _origin(node: FxNode) -> Origin:
     stack = node.meta.get("nn_module_stack") or {"": ("", "")}
     path, kind = list(stack.values())[-1]
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    frames = [f for f in _FRAME.findall(node.meta.get("stack_trace") or "") if _TORCH not in f[0]]
-    line = f"{Path(frames[-1][0]).name}:{frames[-1][1]}" if frames else ""
+    line = user_line(node.meta.get("stack_trace") or "", _TORCH)
     return Origin(str(node.target), node.name, path, kind, line)
 
 
