@@ -8,12 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from refimpl.graph.form import Constant, Graph, GraphError, Node, Sparsity
-from refimpl.ops import OPERATORS, Operator, Shape, ShapeError
+from refimpl.ops import MOST_AXES, OPERATORS, Operator, Shape, ShapeError
 from refimpl.schemes import SchemeError
 
 # No tensor of a network on a phone comes near; sizes past this are mistakes or attacks.
 LARGEST_TENSOR = 2**40
-MOST_AXES = 8
 
 
 def check(graph: Graph) -> None:
