@@ -10,7 +10,7 @@ import numpy as np
 from gossamer.errors import ModelError
 from jit.executable import Executable, StepTime
 from refimpl.columns import columns
-from refimpl.plan_report import short
+from refimpl.plan.report import short
 
 UNSTEADY = 0.05
 """A spread (p90 - p10) / p50 past which a time is marked."""

@@ -4,6 +4,8 @@ A tensor (N, C, *spatial) lies as [N][C/block][spatial + halo][block]: NC(D)HWc 
 plain NC(D)HW when block is 1.  The halo is a margin of zeros that a consumer's padding reads; its
 producer writes it on every run.  When the block does not divide C, the tail lanes of the last
 block exist in memory but mean nothing: no consumer's result depends on them.
+
+A shape of fewer than two axes lies as if it had leading axes of size 1.
 """
 
 from __future__ import annotations
@@ -19,6 +21,11 @@ Halo = tuple[tuple[int, int], ...]
 
 class LayoutError(ValueError):
     """An array or shape that does not fit a layout."""
+
+
+def plain(shape: Shape) -> Layout:
+    """Row-major, without blocks or halo: how a caller's array lies."""
+    return Layout(1, ((0, 0),) * max(len(shape) - 2, 0))
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,10 @@ class Layout:
 
     def pack(self, array: np.ndarray) -> np.ndarray:
         """The memory image of (N, C, *spatial): flat, halo and tail lanes zero."""
-        n, c, *_ = self._checked(array.shape)
+        n, c, *spatial = self._checked(array.shape)
         blocks = -(-c // self.block)
         margins = [(0, 0), (0, blocks * self.block - c), *self.halo]
-        padded = np.pad(array, margins)
+        padded = np.pad(array.reshape(n, c, *spatial), margins)
         split = padded.reshape(n, blocks, self.block, *padded.shape[2:])
         return np.moveaxis(split, 2, -1).reshape(-1).copy()
 
@@ -69,7 +76,7 @@ class Layout:
         blocked = np.moveaxis(memory.reshape(self.physical(shape)), -1, 2)
         whole = blocked.reshape(n, -1, *blocked.shape[3:])[:, :c]
         inside = [slice(lo, lo + s) for s, (lo, _) in zip(spatial, self.halo, strict=True)]
-        return whole[(slice(None), slice(None), *inside)].copy()
+        return whole[(slice(None), slice(None), *inside)].reshape(shape).copy()
 
     def halo_mask(self, shape: Shape) -> np.ndarray:
         """Flat booleans, True where the memory image is halo."""
@@ -80,11 +87,26 @@ class Layout:
         return mask.reshape(-1)
 
     def _checked(self, shape: Shape) -> Shape:
-        if len(shape) - 2 != len(self.halo):
+        """The shape with at least two axes."""
+        whole = (1,) * (2 - len(shape)) + tuple(shape)
+        if len(whole) - 2 != len(self.halo):
             raise LayoutError(
-                f"shape {shape} has {len(shape) - 2} spatial axes, {self} is for {len(self.halo)}"
+                f"shape {shape} has {len(whole) - 2} spatial axes, {self} is for {len(self.halo)}"
             )
-        return shape
+        return whole
+
+    def axis_strides(self, shape: Shape) -> tuple[int, ...]:
+        """Elements between neighbours along every axis of the shape.
+
+        Raises:
+            LayoutError: channels lie in blocks with positions between them, so that no one
+                distance separates neighbours.
+        """
+        if self.block > 1 and len(shape) > 2:
+            raise LayoutError(f"{self} of {shape}: channels are not evenly apart")
+        steps = self.strides(shape)
+        whole = (steps[0], 1 if self.block > 1 else steps[1], *steps[2:])
+        return whole[len(whole) - len(shape) :]
 
     def __str__(self) -> str:
         name = "plain" if self.block == 1 else f"c{self.block}"

@@ -19,8 +19,7 @@ import jit.files
 from jit.plan_file import PlanFileError, load_plan, plan_bytes, save_plan
 from refimpl.graph import Constant
 from refimpl.layout import Layout
-from refimpl.plan import Place, Plan, PlanError
-from refimpl.plan_rules import check_rules
+from refimpl.plan import Place, Plan, PlanError, check
 from refimpl.tiles import Tiles
 
 RELAXED = settings(
@@ -132,7 +131,7 @@ def test_a_forged_head_is_refused_or_sound(tmp_path: Path, data: st.DataObject) 
         plan = load_plan(path)
     except PlanFileError:
         return
-    check_rules(plan)
+    check(plan)
 
 
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:
@@ -273,4 +272,4 @@ def test_unsound_plans_are_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_sound_plans_obey_the_rules() -> None:
-    check_rules(PLAN)
+    check(PLAN)

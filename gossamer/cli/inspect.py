@@ -11,7 +11,7 @@ from gossamer.cli.plan import report, show_plan
 from refimpl import graph as graphs
 from refimpl.graph import Graph
 from refimpl.plan import Plan
-from refimpl.plan_report import short
+from refimpl.plan.report import short
 
 _HEADINGS = ("node", "operator", "shape", "weights", "MACs kept", "of dense", "scheme")
 

@@ -12,7 +12,7 @@ from gossamer.cli.models import plan_of
 from gossamer.cli.output import show_json, show_line, show_table
 from gossamer.front import save
 from refimpl.plan import Plan
-from refimpl.plan_report import HEADINGS, rows, summary
+from refimpl.plan.report import HEADINGS, rows, summary
 
 
 def plan(

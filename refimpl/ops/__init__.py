@@ -8,6 +8,7 @@ window counts are torch's definitions; padding is always explicit, a (lo, hi) pa
 from refimpl.ops.activations import ACTIVATIONS
 from refimpl.ops.arithmetic import ARITHMETIC
 from refimpl.ops.contractions import CONTRACTIONS
+from refimpl.ops.embedding import EMBEDDING
 from refimpl.ops.matmul import MATMUL
 from refimpl.ops.normalisation import NORMALISATION
 from refimpl.ops.operator import MOST_AXES, Kind, Operator, Shape, ShapeError
@@ -23,6 +24,7 @@ _ROWS = (
     *TRANSPOSED,
     *MATMUL,
     *RECURRENT,
+    *EMBEDDING,
     *POOLING,
     *NORMALISATION,
     *ACTIVATIONS,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from refimpl.columns import columns
 
 if TYPE_CHECKING:
-    from refimpl.plan import Plan, Step
+    from refimpl.plan.form import Plan, Step
 
 HEADINGS = ("layer", "how", "layout", "MACs kept", "of dense", "weights", "cycles", "why")
 

@@ -1,0 +1,97 @@
+"""What the packed weight of a step must fulfil for its kernel to stay inside memory."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from math import prod
+
+import numpy as np
+
+from refimpl.plan.form import WIDEST, Place, Plan, Schedule, Step, require
+from refimpl.tiles import Tile
+
+_MOST_SUMS = 256  # accumulators of a tile: no machine has as many registers
+
+
+def check_packed(step: Step, x: Place, y: Place, plan: Plan) -> None:
+    """Raise PlanError unless a contraction of x to y can run as it is packed and scheduled.
+
+    Strips are consecutive filters in whole vectors; columns are runs inside a block of x.
+    """
+    schedule, weight = _checked_schedule(step), plan.weights[step.weight]
+    bias = plan.constants.get(step.bias)
+    fits = bias is not None and bias.array.shape == weight.shape[:1]
+    require(fits, step.name, f"its bias is not one value for each of {weight.shape[0]} filters")
+    block = y.layout.block
+    require(
+        block % schedule.lanes == 0, step.name, f"vectors of {schedule.lanes} in blocks of {block}"
+    )
+    row = 0
+    for strip in weight.strips:
+        require(len(strip) == 1, step.name, f"a strip holds {len(strip)} tiles, not one")
+        row += _check_strip_rows(step.name, schedule, strip[0], row, weight.shape[0])
+        _check_columns(step.name, schedule, strip[0], weight.shape, x.layout.block)
+    require(
+        row == -(-weight.shape[0] // schedule.lanes) * schedule.lanes,
+        step.name,
+        f"its strips hold {row} rows, it has {weight.shape[0]} filters",
+    )
+    _check_blocks(step.name, plan, step, block)
+
+
+def _checked_schedule(step: Step) -> Schedule:
+    s = step.schedule
+    require(s is not None, step.name, "has no schedule")
+    assert s is not None
+    sizes = (s.rows, s.lanes, *s.tile, s.run, s.channel_block)
+    sound = min(sizes) >= 1 and s.lanes <= WIDEST and s.run <= WIDEST and s.rows % s.lanes == 0
+    require(sound and s.rows // s.lanes * prod(s.tile) <= _MOST_SUMS, step.name, f"unsound {s}")
+    return s
+
+
+def _check_strip_rows(name: str, s: Schedule, tile: Tile, row: int, filters: int) -> int:
+    height = tile.rows.size
+    ids = np.arange(row, row + height)
+    fits = 1 <= height <= s.rows and height % s.lanes == 0
+    require(
+        fits and np.array_equal(tile.rows, np.where(ids < filters, ids, -1)),
+        name,
+        f"the strip at row {row} is not one of consecutive filters in vectors of {s.lanes}",
+    )
+    return height
+
+
+def _check_columns(name: str, s: Schedule, tile: Tile, shape: tuple[int, ...], block: int) -> None:
+    columns = tile.columns.astype(np.int64)
+    if columns.size == 0:
+        return
+    inside = columns.min() >= 0 and columns.max() < prod(shape[1:])
+    require(
+        inside and np.unique(columns).size == columns.size,
+        name,
+        "a column is out of range or stored twice",
+    )
+    kernel = prod(shape[2:])
+    require(columns.size % s.run == 0, name, f"its columns are not runs of {s.run}")
+    runs = columns.reshape(-1, s.run)
+    channel = runs[:, 0] // kernel
+    steady = np.array_equal(runs, runs[:, :1] + kernel * np.arange(s.run))
+    whole = s.run == 1 or (steady and bool(np.all(channel % block + s.run <= block)))
+    require(whole, name, f"its columns are not runs of {s.run} neighbouring channels")
+    require(
+        bool(np.all(np.diff(channel // s.channel_block) >= 0)),
+        name,
+        "its columns are not ordered by block of channels",
+    )
+
+
+def _check_blocks(name: str, plan: Plan, step: Step, block: int) -> None:
+    """A vector of filters lies in one block of channels, however the strips before it end."""
+    row = 0
+    heights = [strip[0].rows.size for strip in plan.weights[step.weight].strips]
+    for height, group in groupby(heights):
+        rows = height * len(list(group))
+        # Strips of one height are one kernel's work; it counts channels from where they begin.
+        inside = row % block == 0 or row % block + rows <= block
+        require(inside, name, f"strips from filter {row} straddle blocks of {block} channels")
+        row += rows
