@@ -52,7 +52,7 @@ def _longest_chain(graph: Graph, weight: str) -> int:
     """
     best: dict[str, tuple[int, bool]] = {}
     for node in graph.nodes:
-        found = _extended(node, weight, max((best.get(n, (0, True)) for n in node.inputs)))
+        found = _extended(node, weight, max(best.get(n, (0, True)) for n in node.inputs))
         best.update(dict.fromkeys(node.outputs, found))
     return max((count for count, _ in best.values()), default=0)
 

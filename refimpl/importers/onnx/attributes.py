@@ -9,6 +9,16 @@ from onnx import AttributeProto, NodeProto, defs
 from refimpl.importers import CaptureError
 from refimpl.importers.onnx.tensors import Tensors
 
+_KINDS = {
+    defs.OpSchema.AttrType.INT: AttributeProto.INT,
+    defs.OpSchema.AttrType.INTS: AttributeProto.INTS,
+    defs.OpSchema.AttrType.FLOAT: AttributeProto.FLOAT,
+    defs.OpSchema.AttrType.FLOATS: AttributeProto.FLOATS,
+    defs.OpSchema.AttrType.STRING: AttributeProto.STRING,
+    defs.OpSchema.AttrType.STRINGS: AttributeProto.STRINGS,
+    defs.OpSchema.AttrType.TENSOR: AttributeProto.TENSOR,
+    defs.OpSchema.AttrType.SPARSE_TENSOR: AttributeProto.SPARSE_TENSOR,
+}
 _NUMBERS = {AttributeProto.INT: "i", AttributeProto.FLOAT: "f"}
 _LISTS = {AttributeProto.INTS: "ints", AttributeProto.FLOATS: "floats"}
 
@@ -24,9 +34,7 @@ def check_arity(node: NodeProto, schema: defs.OpSchema, place: str) -> None:
             raise CaptureError(f"{place}: it has {count} {what} instead of {least} to {most}")
 
 
-def values(
-    node: NodeProto, schema: defs.OpSchema, tensors: Tensors, place: str
-) -> dict[str, Any]:
+def values(node: NodeProto, schema: defs.OpSchema, tensors: Tensors, place: str) -> dict[str, Any]:
     """The attributes by name: int, float, str, tuples of these, and arrays.
 
     Raises:
@@ -40,7 +48,7 @@ def values(
             raise CaptureError(f"{place}: it has no attribute {name[:100]!r}")
         if name in found:
             raise CaptureError(f"{place}: attribute {name} is given twice")
-        if int(schema.attributes[name].type.value) != attribute.type:
+        if _KINDS.get(schema.attributes[name].type) != attribute.type:
             raise CaptureError(f"{place}: attribute {name} is not of its type")
         found[name] = _value(attribute, tensors, f"{place}: attribute {name}")
     for name, described in schema.attributes.items():
@@ -65,6 +73,4 @@ def _value(attribute: AttributeProto, tensors: Tensors, what: str) -> Any:
         return tuple(text.decode() for text in attribute.strings)
     if kind == AttributeProto.TENSOR:
         return tensors.array(attribute.t, what)
-    if kind == AttributeProto.SPARSE_TENSOR:
-        return tensors.dense(attribute.sparse_tensor, what)
-    raise CaptureError(f"{what} is of a type that cannot be captured")
+    return tensors.dense(attribute.sparse_tensor, what)

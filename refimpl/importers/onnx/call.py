@@ -22,9 +22,12 @@ MOVES = frozenset(
 _MOVES_OF_INDICES = MOVES - {"concat", "pad", "take"}
 
 _COMPUTED_AT_ONCE = MOVES | frozenset(
-    """abs add celu clamp div elu erf exp gelu hardsigmoid hardswish leaky_relu log log_softmax max
-    maximum mean min minimum mish mul neg prelu reciprocal relu selu sigmoid silu softmax softplus
-    softsign sqrt sub sum tanh""".split()
+    (
+        *("abs", "add", "div", "erf", "exp", "log", "max", "maximum", "mean", "min", "minimum"),
+        *("mul", "neg", "reciprocal", "sqrt", "sub", "sum", "softmax", "log_softmax"),
+        *("celu", "clamp", "elu", "gelu", "hardsigmoid", "hardswish", "leaky_relu", "mish"),
+        *("prelu", "relu", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh"),
+    )
 )
 """Operators whose cost is their size, so that what they make of known values is soon known."""
 
@@ -186,9 +189,7 @@ class Call:
             self.refuse(f"{role} is {array.dtype} of shape {array.shape}, not a list of integers")
         return tuple(int(v) for v in array.reshape(-1))
 
-    def ints_or_attribute(
-        self, position: int, name: str, since: int
-    ) -> tuple[int, ...] | None:
+    def ints_or_attribute(self, position: int, name: str, since: int) -> tuple[int, ...] | None:
         """Integers that are an input since some opset, and were an attribute before."""
         if self.opset < since:
             return self.attribute(name)
@@ -304,4 +305,3 @@ class Call:
 
 
 _INDICES = ("embedding", 0)
-

@@ -147,9 +147,8 @@ class _Capture:
     def output(self, value: onnx.ValueInfoProto) -> str:
         """The name of an output's value in the Graph."""
         operand = self.value(value.name)
-        if isinstance(operand, Known) and operand.array.dtype != "f4" or (
-            isinstance(operand, Value) and operand.whole
-        ):
+        is_float = operand.array.dtype == "f4" if isinstance(operand, Known) else not operand.whole
+        if not is_float:
             raise CaptureError(f"output {value.name!r} is not float32")
         declared = fixed_sizes(value)
         sizes = declared or ()

@@ -105,9 +105,7 @@ def _scaled(call: Call, x: Operand, factor: float, role: str) -> Operand:
     return x if factor == 1.0 else call.add("mul", x, call.constant(role, factor))
 
 
-def _product(
-    call: Call, a: Operand, b: Operand, transposed: bool, bias: list[Operand]
-) -> Operand:
+def _product(call: Call, a: Operand, b: Operand, transposed: bool, bias: list[Operand]) -> Operand:
     """a @ b or a @ b.T for a matrix b, plus a bias per column."""
     if isinstance(b, Known):
         weight = b if transposed else call.scope.transposed(b)

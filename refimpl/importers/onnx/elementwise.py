@@ -139,7 +139,7 @@ def _broadcast(call: Call, a: Operand, b: Operand) -> tuple[int, ...]:
 
 
 _POWERS: dict[float, Callable[[Call, Operand], Operand]] = {
-    1.0: lambda call, x: x,
+    1.0: lambda _, x: x,
     2.0: lambda call, x: call.add("mul", x, x),
     3.0: lambda call, x: call.add("mul", call.add("mul", x, x), x),
     0.5: lambda call, x: call.add("sqrt", x),

@@ -156,9 +156,11 @@ def _range(call: Call) -> np.ndarray:
     finite = all(isinstance(v, int) or math.isfinite(v) for v in (start, limit, delta))
     call.require(finite and delta != 0, "start, limit and delta are not finite, or delta is 0")
     exact = all(isinstance(v, int) for v in (start, limit, delta))
+    # In whole numbers where they are: floats lose the last digits of large ones.
     steps = -((start - limit) // delta) if exact else math.ceil((limit - start) / delta)
-    call.reserve((max(steps, 0),), np.dtype(np.float64))
-    return (start + np.arange(max(steps, 0)) * delta).astype(arrays[0].dtype)
+    count = max(int(steps), 0)
+    call.reserve((count,), np.dtype(np.float64))
+    return (start + np.arange(count) * delta).astype(arrays[0].dtype)
 
 
 def _trilu(call: Call) -> np.ndarray:

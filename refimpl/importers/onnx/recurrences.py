@@ -75,7 +75,8 @@ def _recurrence(call: Call, op: str, **attributes: object) -> tuple[Operand, ...
     weights = _weights(call, op, len(directions))
     hidden = weights[0][1].shape[1]
     call.require(
-        call.attribute("hidden_size", hidden) == hidden, f"hidden_size is not {hidden}, the weights'"
+        call.attribute("hidden_size", hidden) == hidden,
+        f"hidden_size is not {hidden}, the weights'",
     )
     states = _states(call, op, (len(directions), x.shape[1], hidden), batch_first)
     found = [

@@ -41,7 +41,7 @@ def reduction(form: Form, axes_are_input_since: int = 18) -> Rule:
 
 def plain(op: str) -> Form:
     """A reduction that the Graph has as it is."""
-    return lambda call, x, reduce: reduce(op, x)
+    return lambda _, x, reduce: reduce(op, x)
 
 
 def l1(call: Call, x: Operand, reduce: Reduce) -> Operand:

@@ -82,20 +82,19 @@ def _axes(call: Call, x: Operand) -> list[_Axis]:
 
 
 def _checked_ratios(call: Call, x: Operand, axes: list[_Axis]) -> list[_Axis]:
-    """Corners can be aligned in one way only where the scale makes whole sizes."""
-    mode = call.attribute("coordinate_transformation_mode", "half_pixel")
-    if mode == "align_corners":
-        for axis, size in zip(axes, x.shape, strict=True):
-            call.require(
-                math.isclose(axis.size * axis.ratio, size, rel_tol=1e-6),
-                f"align_corners with a scale that makes {size / axis.ratio:g} of {size} is read "
-                "in different ways; give sizes instead of scales",
-            )
-        return [
-            _Axis(axis.size, (size - 1) / max(axis.size - 1, 1))
-            for axis, size in zip(axes, x.shape, strict=True)
-        ]
-    return axes
+    """With aligned corners the ratio follows from the sizes, which the scale must make whole."""
+    if call.attribute("coordinate_transformation_mode", "half_pixel") != "align_corners":
+        return axes
+    for axis, size in zip(axes, x.shape, strict=True):
+        call.require(
+            math.isclose(axis.size * axis.ratio, size, rel_tol=1e-6),
+            f"align_corners with a scale that makes {size / axis.ratio:g} of {size} is read "
+            "in different ways; give sizes instead of scales",
+        )
+    return [
+        axis if axis.size == size else _Axis(axis.size, (size - 1) / max(axis.size - 1, 1))
+        for axis, size in zip(axes, x.shape, strict=True)
+    ]
 
 
 def _scaled_axes(
@@ -209,10 +208,6 @@ def _only_spatial(x: Operand, axes: list[_Axis]) -> bool:
     )
 
 
-def _add(
-    call: Call, x: Operand, axes: list[_Axis], mode: str, coordinates: Coordinates
-) -> Operand:
+def _add(call: Call, x: Operand, axes: list[_Axis], mode: str, coordinates: Coordinates) -> Operand:
     output, ratio = (tuple(v) for v in zip(*((a.size, a.ratio) for a in axes[2:]), strict=True))
-    return call.add(
-        "upsample", x, output=output, ratio=ratio, mode=mode, coordinates=coordinates
-    )
+    return call.add("upsample", x, output=output, ratio=ratio, mode=mode, coordinates=coordinates)

@@ -21,6 +21,7 @@ def same_value(call: Call) -> Operand:
 def dropout(call: Call) -> Operand:
     """Dropout at inference, which is nothing."""
     call.without_effect("ratio", "seed")
+    call.given(1)  # the ratio
     if call.given(2):
         call.require(not call.known(2, "training_mode").any(), "training_mode is on")
     return call.operand(0)
@@ -158,13 +159,17 @@ def pad(call: Call) -> Operand:
     padding = tuple((max(lo, 0), max(hi, 0)) for lo, hi in pairs)
     if not any(map(any, padding)):
         return x
-    return call.add("pad", x, padding=padding, mode=mode, value=value if mode == "constant" else 0.0)
+    return call.add(
+        "pad", x, padding=padding, mode=mode, value=value if mode == "constant" else 0.0
+    )
 
 
 def _pad_pairs(call: Call, rank: int) -> list[tuple[int, int]]:
     pads = call.ints(1, "pads") if call.opset >= 11 else call.attribute("pads")
     axes = call.axes(call.ints(3, "axes"), rank) if call.given(3) else tuple(range(rank))
-    call.require(len(pads) == 2 * len(axes), f"pads {pads} are not two for each of {len(axes)} axes")
+    call.require(
+        len(pads) == 2 * len(axes), f"pads {pads} are not two for each of {len(axes)} axes"
+    )
     given = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
     return [given.get(axis, (0, 0)) for axis in range(rank)]
 
@@ -189,7 +194,11 @@ def depth_to_space(call: Call) -> Operand:
     x, block, in_rows = _blocks(call)
     n, c, h, w = x.shape
     call.require(c % block**2 == 0, f"{c} channels do not divide into blocks of {block}x{block}")
-    apart = (n, block, block, c // block**2, h, w) if in_rows else (n, c // block**2, block, block, h, w)
+    apart = (
+        (n, block, block, c // block**2, h, w)
+        if in_rows
+        else (n, c // block**2, block, block, h, w)
+    )
     order = (0, 3, 4, 1, 5, 2) if in_rows else (0, 1, 4, 2, 5, 3)
     moved = call.add("transpose", call.add("reshape", x, shape=apart), order=order)
     return call.add("reshape", moved, shape=(n, c // block**2, h * block, w * block))

@@ -6,8 +6,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refimpl.importers.onnx import contractions, elementwise, indexing, normalisation, pooling
-from refimpl.importers.onnx import reductions, resampling, shaping
+from refimpl.importers.onnx import (
+    attention,
+    contractions,
+    elementwise,
+    indexing,
+    normalisation,
+    pooling,
+    reductions,
+    resampling,
+    shaping,
+)
 from refimpl.importers.onnx.call import Call
 from refimpl.importers.onnx.operands import Known, Operand
 from refimpl.importers.onnx.recurrences import RECURRENCES
@@ -30,6 +39,7 @@ def _size(call: Call) -> Operand:
 RULES: dict[str, Rule] = {
     "Abs": elementwise.unary("abs"),
     "Add": elementwise.binary("add"),
+    "Attention": attention.attention,
     "AveragePool": pooling.average_pool,
     "BatchNormalization": normalisation.batch_norm,
     "Cast": shaping.cast,

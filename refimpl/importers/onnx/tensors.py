@@ -12,7 +12,7 @@ from refimpl.importers import CaptureError
 from refimpl.importers.onnx.call import MOST_AXES, Budget
 from refimpl.importers.onnx.folding import TYPES
 
-_FIELDS = {
+_FIELDS: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
     TensorProto.DOUBLE: "double_data",
     TensorProto.INT64: "int64_data",
@@ -92,7 +92,9 @@ class Tensors:
                 file.seek(offset)
                 return file.read(length)
         except OSError as error:
-            raise CaptureError(f"{what} lies in {path.name}, which is unreadable: {error}") from error
+            raise CaptureError(
+                f"{what} lies in {path.name}, which is unreadable: {error}"
+            ) from error
 
     def _path(self, location: str, what: str) -> Path:
         if self.folder is None:
@@ -134,9 +136,7 @@ def _from_bytes(raw: bytes, what: str, shape: tuple[int, ...], dtype: np.dtype) 
     return np.frombuffer(raw, dtype).reshape(shape)
 
 
-def _listed(
-    tensor: TensorProto, what: str, shape: tuple[int, ...], dtype: np.dtype
-) -> np.ndarray:
+def _listed(tensor: TensorProto, what: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Values written one by one, in the field for their type."""
     field = _FIELDS.get(tensor.data_type, "int32_data")
     values = getattr(tensor, field)

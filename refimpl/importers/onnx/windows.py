@@ -44,9 +44,7 @@ def window_padding(
         return explicit_padding(call, len(spatial))
     call.require(min((*stride, *dilation)) > 0, "strides and dilations must be 1 or more")
     axes = zip(spatial, kernel, stride, dilation, strict=True)
-    totals = [
-        max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0) for size, k, s, d in axes
-    ]
+    totals = [max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0) for size, k, s, d in axes]
     return split_evenly(totals, kind)
 
 
