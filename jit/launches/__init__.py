@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from jit.launches import (
     channelwise,
     contraction,
+    depthwise,
     gather,
     matmul,
     plain,
@@ -28,6 +29,7 @@ Rule = Callable[[Lowering, Step], Iterator[Launch]]
 
 RULES: dict[str, Rule] = {
     "conv": contraction.conv,
+    "depthwise": depthwise.depthwise,
     "recurrence": recurrence.recurrence,
     "relayout": channelwise.relayout,
     "affine": channelwise.element,

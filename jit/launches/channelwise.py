@@ -101,7 +101,7 @@ def element(to: Lowering, step: Step) -> Iterator[Launch]:
     sizes, tables = _sizes(to, step, operands), {}
     if step.op == "affine":
         for buffer, name in (("scale", step.weight), ("shift", step.bias)):
-            tables[buffer] = to.constants.add(_per_slot(to, name, sizes["C"]))
+            tables[buffer] = to.constants.add(per_slot(to, name, sizes["C"]))
     spread = "z" in operands and operands["z"].place.shape != y.shape
     if spread:
         sizes |= _spread_strides(operands["z"], y.shape)
@@ -125,7 +125,7 @@ def _spread_strides(z: Operand, shape: tuple[int, ...]) -> dict[str, int]:
     return {f"Z{a}": s for a, s in zip(["N", "C", *AXES[5 - len(shape) :]], kept, strict=True)}
 
 
-def _per_slot(to: Lowering, constant: str, slots: int) -> np.ndarray:
+def per_slot(to: Lowering, constant: str, slots: int) -> np.ndarray:
     """A constant per channel, with zeros for the tail lanes."""
     array = to.plan.constants[constant].array
     padded = np.zeros(slots, np.float32)
