@@ -33,8 +33,10 @@ def depthwise(to: Lowering, step: Step) -> Iterator[Launch]:
         sizes[f"I{axis}"] = (o - 1) * s + (k - 1) * t + 1
     for letter, operand in operands.items():
         sizes |= stride_params(letter.upper(), operand.place)
+    taps = _taps_first(weight, slots)
+    sizes["WL"] = taps.size
     tables = {
-        "w": to.constants.add(_taps_first(weight, slots)),
+        "w": to.constants.add(taps),
         "bias": to.constants.add(per_slot(to, step.bias, slots)),
     }
     tile = max(1, min(_TILE, _UNROLLED // weight.shape[-1]))
