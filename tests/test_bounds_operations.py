@@ -219,10 +219,10 @@ def test_softmax_with_infinities():
 
 
 def normalised(x, order, eps):
-    """(x - mean) / sqrt(var + eps) over the last axis in float32, in two passes."""
+    """(x - mean) * (1 / sqrt(var + eps)) over the last axis in float32, in two passes."""
     m = f32(x.shape[-1])
     d = x - (order(x) / m)[..., None]
-    return d / np.sqrt(order(d * d) / m + f32(eps))[..., None]
+    return d * (f32(1) / np.sqrt(order(d * d) / m + f32(eps)))[..., None]
 
 
 @orders
@@ -252,7 +252,7 @@ def test_group_norm(groups, order, kind):
 def test_rms_norm(order, kind):
     for _, x, gamma in draws(kind, (3, 5, 13), (13,)):
         root = np.sqrt(order(x * x) / f32(13) + f32(1e-6))[..., None]
-        within(x / root * gamma, *one_step("rms_norm", [x, gamma], eps=1e-6))
+        within(x * (f32(1) / root) * gamma, *one_step("rms_norm", [x, gamma], eps=1e-6))
 
 
 def test_normalising_large_numbers_that_differ_little_is_bounded_by_the_error_of_their_mean():

@@ -8,7 +8,7 @@ rounded at most m + 3 times (subtraction and square twice over, the sum, the div
 
     |computed variance - var| <= D^2 + g(m + 3) (var + D^2) + 4 eta
 
-The rest is carried along the expression: (x - mean) / sqrt(var + eps) * gamma + beta.
+The rest is carried along the expression: (x - mean) * (1 / sqrt(var + eps)) * gamma + beta.
 """
 
 from __future__ import annotations
@@ -39,11 +39,10 @@ def group_norm(x: list[np.ndarray], attributes: dict[str, Any], machine: Arithme
 
 
 def rms_norm(x: list[np.ndarray], attributes: dict[str, Any], machine: Arithmetic) -> Near:
-    """x / sqrt(mean of x^2 + eps) * gamma, over the trailing axes that gamma has."""
+    """x * (1 / sqrt(mean of x^2 + eps)) * gamma, over the trailing axes that gamma has."""
     values, gamma = known(x[0]), known(x[1])
     square = machine.mean(machine.mul(values, values), tuple(range(-x[1].ndim, 0)))
-    root = machine.sqrt(machine.add(square, machine.constant(attributes["eps"])))
-    return machine.mul(machine.div(values, root), gamma)
+    return machine.mul(_divided(values, square, attributes["eps"], machine), gamma)
 
 
 def local_response_norm(
@@ -69,8 +68,13 @@ def _standardised(x: np.ndarray, axes: tuple[int, ...], eps: float, machine: Ari
     mean = machine.mean(known(x), axes)
     deviation = machine.sub(known(x), mean)
     variance = _variance(x, mean, deviation, axes, machine)
-    root = machine.sqrt(machine.add(variance, machine.constant(eps)))
-    return machine.div(deviation, root)
+    return _divided(deviation, variance, eps, machine)
+
+
+def _divided(x: Near, square: Near, eps: float, machine: Arithmetic) -> Near:
+    """x * (1 / sqrt(square + eps))."""
+    root = machine.sqrt(machine.add(square, machine.constant(eps)))
+    return machine.mul(x, machine.div(known(1.0), root))
 
 
 def _variance(
