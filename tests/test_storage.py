@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from refimpl import tiles as tiles_form
 from refimpl.schemes import BCR, KGS, NM, Dense, Filter, Pattern, Unstructured, Vanilla
+from refimpl.schemes.units import part_height
 from refimpl.storage import (
     BCRC,
     CSR,
@@ -92,7 +93,7 @@ def test_tiles_hold_every_kept_weight_once_and_no_other(drawn, height, run):
     for strip in tiles.strips:
         rows = [row for tile in strip for row in tile.rows.tolist()]
         assert not rows or max(rows) - min(rows) < height
-        assert len({row // (len(weight) // parts) for row in rows}) <= 1
+        assert len({row // part_height(weight.shape, parts) for row in rows}) <= 1
 
 
 @given(shapes, sizes, sizes, st.floats(0.1, 1))

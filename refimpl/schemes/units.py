@@ -201,8 +201,8 @@ def part_height(shape: Shape, parts: int) -> int:
     filters are one part, for a strip of them is what a vector computes, each filter on its own
     channel; a block within one group would be a single kernel.
     """
-    depthwise = len(shape) > 2 and shape[1] == 1
-    return shape[0] if depthwise else shape[0] // parts
+    filters, channels, *kernel = shape
+    return filters if kernel and channels == 1 else filters // parts
 
 
 def strip_of(shape: Shape, height: int, parts: int) -> np.ndarray:
