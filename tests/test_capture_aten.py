@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refimpl.graph import check, evaluate, parse
+from refimpl.graph import evaluate, parse
 from refimpl.importers import CaptureError
 from refimpl.importers.aten import RULES
 from refimpl.importers.aten.arguments import _OF_NO_MEANING, _parameters

@@ -10,6 +10,7 @@ the node that it comes from (`up1.stuffed`).  The rewrites:
     upsample           one axis at a time; nearest by `take`
     pad                other than by a constant: `take` along every padded axis
     slice              backwards: `take`
+    max_pool           dilated: the maximum of slices, along one axis after another
     mean               over all positions of (N, C, *S): an adaptive average pool
     embedding          of reshaped indices: reshaped after it
     c - x              (-x) + c, which rounds the same; c * x, c + x: the constant second
@@ -17,6 +18,7 @@ the node that it comes from (`up1.stuffed`).  The rewrites:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from math import prod
 from typing import Any
@@ -241,6 +243,42 @@ def _mean(to: _Rewriting, node: Node) -> bool:
     return to.end(node, "reshape", pooled, shape=to.shapes[node.name])
 
 
+def _max_pool(to: _Rewriting, node: Node) -> bool:
+    """A maximum over a window is one over each of its axes."""
+    x, a, size = node.inputs[0], node.attrs, to.shapes[node.name]
+    dilated = [i for i, d in enumerate(a["dilation"]) if d > 1 and a["kernel"][i] > 1]
+    if not dilated:
+        return False
+    for i in dilated:
+        x = _dilated_maximum(to, node, x, i, size[2 + i])
+    undone = {"kernel": 1, "stride": 1, "padding": (0, 0), "dilation": 1}
+    rest = {
+        name: tuple(left if i in dilated else v for i, v in enumerate(a[name]))
+        for name, left in undone.items()
+    }
+    rest["dilation"] = (1,) * len(rest["dilation"])
+    return to.end(node, "max_pool", x, **rest, ceil_mode=a["ceil_mode"])
+
+
+def _dilated_maximum(to: _Rewriting, node: Node, x: str, i: int, outputs: int) -> str:
+    a, axis = node.attrs, 2 + i
+    kernel, stride, dilation = a["kernel"][i], a["stride"][i], a["dilation"][i]
+    lo, _ = a["padding"][i]
+    reach = (outputs - 1) * stride + (kernel - 1) * dilation + 1
+    pairs = [(0, 0)] * len(to.shapes[x])
+    pairs[axis] = (lo, max(0, reach - lo - to.shapes[x][axis]))
+    name = f"{node.name}.axis{axis}"
+    x = to.add(name, "pad", x, padding=tuple(pairs), mode="constant", value=-math.inf)
+    taps = [
+        to.add(name, "slice", x, axis=axis, start=k * dilation, step=stride, size=outputs)
+        for k in range(kernel)
+    ]
+    result, *others = taps
+    for tap in others:
+        result = to.add(name, "maximum", result, tap)
+    return result
+
+
 def _embedding(to: _Rewriting, node: Node) -> bool:
     indices, table = node.inputs
     source = indices
@@ -273,6 +311,7 @@ _RULES: dict[str, Rule] = {
     "upsample": _upsample,
     "pad": _pad,
     "slice": _slice,
+    "max_pool": _max_pool,
     "mean": _mean,
     "embedding": _embedding,
     **dict.fromkeys((*_COMMUTE, "sub"), _constant_second),

@@ -96,9 +96,6 @@ def _fold_node(state: Folding, node: Node) -> None:
 
 
 def _check_supported(state: Folding, node: Node) -> None:
-    attributes = node.attrs
-    if node.op == "max_pool" and any(d != 1 for d in attributes["dilation"]):
-        raise PlanError(f"{node.name}: dilated max pooling cannot be compiled yet")
     if node.op == "embedding" and node.inputs[0] not in dict(state.graph.inputs):
         raise PlanError(f"{node.name}: an embedding is compiled of an input's indices only")
 
