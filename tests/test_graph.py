@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operators import EXAMPLES
 
 from refimpl.graph import (
     Constant,
@@ -24,6 +25,7 @@ from refimpl.graph import (
     parse,
     shapes,
 )
+from refimpl.ops import OPERATORS
 from refimpl.schemes import KGS, Filter, Unstructured
 
 CONV = attributes(stride=(2, 1), padding=((1, 0), (1, 1)), dilation=(1, 2), groups=2)
@@ -130,6 +132,50 @@ def test_text_parses_back_to_an_equal_graph(graph):
     # 1 == 1.0 == True in Python, and the text must not confuse them.
     for node, original in zip(again.nodes, graph.nodes, strict=True):
         assert types(node.attributes) == types(original.attributes)
+
+
+def graph_of(op):
+    """A Graph of one node, the example of its operator; inputs past the first are constants."""
+    sizes, values = EXAMPLES[op]
+    names = [f"i{position}" for position in range(len(sizes))]
+    outputs = tuple(f"o{position}" for position in range(OPERATORS[op].results))
+    constants = {name: constant(0, *size) for name, size in zip(names[1:], sizes[1:], strict=True)}
+    node = Node(outputs, op, tuple(names), attributes(**values))
+    return Graph(op, ((names[0], sizes[0]),), (node,), outputs, constants)
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_every_operator_can_be_checked_written_read_and_evaluated(op):
+    graph = graph_of(op)
+    check(graph)
+    assert reread(graph) == graph
+    x = np.ones(graph.inputs[0][1]) if op == "embedding" else constant(1, *graph.inputs[0][1]).array
+    slow, fast = evaluate(graph, x), evaluate(graph, x, fast=True)
+    assert len(slow) == OPERATORS[op].results
+    for name, y, twin in zip(graph.outputs, slow, fast, strict=True):
+        assert (y.dtype, y.shape) == (np.float64, shapes(graph)[name])
+        np.testing.assert_allclose(twin, y, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("op", "count"),
+    [
+        ("conv", 2 * 10 * 6 * 2 * 3),
+        ("conv_transpose", 2 * 15 * 4 * 3 * 3),
+        ("linear", 10 * 7 * 3),
+        ("matmul", 3 * 4 * 5 * 2 * 7),
+        ("rnn", 10 * 4 * (3 + 4)),
+        ("gru", 10 * 12 * (3 + 4)),
+        ("lstm", 10 * 16 * (3 + 4)),
+    ],
+)
+def test_macs_of_every_operator_that_contracts(op, count):
+    assert macs(graph_of(op)) == {"o0": (count, count)}
+
+
+def test_no_other_operator_has_macs():
+    counted = {op for op in OPERATORS if macs(graph_of(op))}
+    assert counted == {"conv", "conv_transpose", "linear", "matmul", "rnn", "gru", "lstm"}
 
 
 def test_text_is_one_line_per_entry_and_independent_of_order():

@@ -1,6 +1,6 @@
 """Graph: what a network computes.  The form, its text, its checker, its costs, its meaning."""
 
-from refimpl.graph.check import check, shapes
+from refimpl.graph.check import check, index_inputs, shapes
 from refimpl.graph.evaluate import evaluate, evaluate_all, evaluate_node
 from refimpl.graph.form import (
     Attributes,
@@ -28,6 +28,7 @@ __all__ = [
     "evaluate",
     "evaluate_all",
     "evaluate_node",
+    "index_inputs",
     "macs",
     "parameters",
     "parse",

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from refimpl.graph.form import Constant, Graph, GraphError, Node, Sparsity
-from refimpl.ops import OPERATORS, Operator, Shape, ShapeError
+from refimpl.ops import MOST_AXES, OPERATORS, Operator, Shape, ShapeError
 from refimpl.schemes import SchemeError
 
 # No tensor of a network on a phone comes near; sizes past this are mistakes or attacks.
 LARGEST_TENSOR = 2**40
-MOST_AXES = 8
+# Operators through which an input may pass on its way to an embedding.
+_MOVING = {"identity", "reshape", "flatten", "transpose", "slice", "expand"}
 
 
 def check(graph: Graph) -> None:
@@ -33,6 +34,7 @@ def check(graph: Graph) -> None:
             raise GraphError(f"sparsity names {name!r}, which is not a constant")
         _check_sparsity(name, graph.constants[name], sparsity)
     _check_uses_of_pruned(graph)
+    index_inputs(graph)
 
 
 def shapes(graph: Graph) -> dict[str, Shape]:
@@ -53,6 +55,46 @@ def shapes(graph: Graph) -> dict[str, Shape]:
         for name, shape in zip(node.outputs, _node_shapes(node, known), strict=True):
             _define(known, name, shape, describe(node))
     return known
+
+
+def index_inputs(graph: Graph) -> dict[str, int]:
+    """The inputs that index embeddings, and the rows of the smallest table that each indexes.
+
+    Such an input holds whole numbers of 0 to rows - 1, and nothing but embeddings reads it,
+    directly or moved by identity, reshape, flatten, transpose, slice or expand.
+
+    Raises:
+        GraphError: something else does, or an embedding's indices come from elsewhere.
+    """
+    known, origin = shapes(graph), {name: name for name, _ in graph.inputs}
+    for node in graph.nodes:
+        if node.op in _MOVING and node.inputs[0] in origin:
+            origin[node.name] = origin[node.inputs[0]]
+    rows: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op == "embedding":
+            indices, table = node.inputs
+            if indices not in origin:
+                raise GraphError(
+                    f"{describe(node)}: its indices {indices!r} are not an input of the graph, "
+                    f"which alone may index; look constant indices up beforehand"
+                )
+            source, size = origin[indices], known[table][0]
+            rows[source] = min(size, rows.get(source, size))
+    _check_readers_of_indices(graph, {name for name, source in origin.items() if source in rows})
+    return rows
+
+
+def _check_readers_of_indices(graph: Graph, indices: set[str]) -> None:
+    rule = "holds indices of an embedding, which nothing else may read"
+    for node in graph.nodes:
+        computes = node.inputs[1:] if node.op == "embedding" else node.inputs
+        for name in computes:
+            if name in indices and node.op not in _MOVING:
+                raise GraphError(f"{describe(node)}: its input {name!r} {rule}")
+    for name in graph.outputs:
+        if name in indices:
+            raise GraphError(f"output {name!r} {rule}")
 
 
 def describe(node: Node) -> str:

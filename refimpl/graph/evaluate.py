@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from refimpl.graph.check import check
+from refimpl.graph.check import check, index_inputs
 from refimpl.graph.form import Graph, GraphError, Node
 from refimpl.ops import OPERATORS
+from refimpl.ops.embedding import IndicesError, require_indices
 
 
 def evaluate(graph: Graph, *inputs: np.ndarray, fast: bool = False) -> tuple[np.ndarray, ...]:
@@ -20,7 +21,8 @@ def evaluate(graph: Graph, *inputs: np.ndarray, fast: bool = False) -> tuple[np.
         fast: use the operators' vectorised twins where there are any.
 
     Raises:
-        GraphError: the Graph is ill-formed, or the inputs are not the ones it takes.
+        GraphError: the Graph is ill-formed, or the inputs are not the ones it takes: in number
+            or shape, or because one that indexes an embedding holds what is no row of its table.
     """
     values = evaluate_all(graph, *inputs, fast=fast)
     return tuple(values[name] for name in graph.outputs)
@@ -69,4 +71,9 @@ def _bind_inputs(graph: Graph, inputs: tuple[np.ndarray, ...]) -> dict[str, np.n
         if np.shape(array) != shape:
             raise GraphError(f"input {name!r} has shape {np.shape(array)} instead of {shape}")
         values[name] = np.array(array, np.float64)
+    for name, rows in index_inputs(graph).items():
+        try:
+            require_indices(values[name], rows)
+        except IndicesError as error:
+            raise GraphError(f"input {name!r}: {error}") from error
     return values

@@ -13,8 +13,10 @@ The grammar of the form (one line of text per entry; `print(graph)` writes it, `
     NAME    := letters, digits, "_" and "." | STRING
     STRING  := as in JSON;  DIGEST := 16 hex digits
 
-Every value is a float32 tensor unless its operator says otherwise.  Large constants stand beside
-the text, by name and digest, and compare by digest.  Operators live in `refimpl.ops`.
+Every value is a float32 tensor of at most 8 axes.  The indices of an embedding are whole numbers
+in one, and an input that holds some is read by nothing else (`refimpl.graph.index_inputs`).  Large
+constants stand beside the text, by name and digest, and compare by digest.  Operators live in
+`refimpl.ops`.
 
 Dimension letters, here and everywhere: N batch, F filters (output channels), C input channels,
 D H W depth, height, width of a plane, K kernel positions (kd*kh*kw).

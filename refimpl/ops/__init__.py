@@ -8,12 +8,32 @@ window counts are torch's definitions; padding is always explicit, a (lo, hi) pa
 from refimpl.ops.activations import ACTIVATIONS
 from refimpl.ops.arithmetic import ARITHMETIC
 from refimpl.ops.contractions import CONTRACTIONS
-from refimpl.ops.operator import Kind, Operator, Shape, ShapeError
+from refimpl.ops.embedding import EMBEDDING
+from refimpl.ops.matmul import MATMUL
+from refimpl.ops.normalisation import NORMALISATION
+from refimpl.ops.operator import MOST_AXES, Kind, Operator, Shape, ShapeError
 from refimpl.ops.pooling import POOLING
+from refimpl.ops.recurrent import RECURRENT
+from refimpl.ops.reductions import REDUCTIONS
+from refimpl.ops.resampling import RESAMPLING
 from refimpl.ops.shaping import SHAPING
+from refimpl.ops.transposed import TRANSPOSED
 
-_ROWS = (*CONTRACTIONS, *ACTIVATIONS, *POOLING, *ARITHMETIC, *SHAPING)
+_ROWS = (
+    *CONTRACTIONS,
+    *TRANSPOSED,
+    *MATMUL,
+    *RECURRENT,
+    *EMBEDDING,
+    *POOLING,
+    *NORMALISATION,
+    *ACTIVATIONS,
+    *ARITHMETIC,
+    *REDUCTIONS,
+    *SHAPING,
+    *RESAMPLING,
+)
 
 OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _ROWS}
 
-__all__ = ["OPERATORS", "Kind", "Operator", "Shape", "ShapeError"]
+__all__ = ["MOST_AXES", "OPERATORS", "Kind", "Operator", "Shape", "ShapeError"]

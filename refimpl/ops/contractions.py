@@ -13,7 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from refimpl.ops.operator import COUNT, PADDING, SPATIAL, Operator, Shape, require
+from refimpl.ops.operator import (
+    COUNT,
+    PADDING,
+    SPATIAL,
+    Operator,
+    Shape,
+    per_channel,
+    require,
+    require_bias,
+)
 from refimpl.ops.windows import Padding, output_sizes, pad, taps
 
 
@@ -31,7 +40,8 @@ def conv(
     """y[n,f,o] = b[f] + sum over c, k of w[f,c,k] * x[n, g*C/G + c, o*stride + k*dilation - lo].
 
     x is [N, C, *S], w [F, C/G, *K], b [F], the result [N, F, *O]; 1 to 3 spatial axes.  g is
-    the group of filter f, f // (F/G).  Positions in the padding read 0.
+    the group of filter f, f // (F/G), with G groups.  Positions in the padding, a (lo, hi) per
+    axis, read 0.
     """
     out = output_sizes(x.shape[2:], w.shape[2:], stride, padding, dilation)
     filters, group_channels = w.shape[:2]
@@ -41,7 +51,7 @@ def conv(
             if kept is None or kept[(f, c, *k)]:
                 group = f // (filters // groups)
                 y[:, f] += w[(f, c, *k)] * window[:, group * group_channels + c]
-    return y if b is None else y + _per_channel(b, y.ndim)
+    return y if b is None else y + per_channel(b, y.ndim)
 
 
 def conv_fast(
@@ -63,9 +73,9 @@ def conv_fast(
     for k, window in taps(pad(x, padding, 0.0), out, w.shape[2:], stride, dilation):
         rows, stays = (a[(slice(None), slice(None), *k)].reshape(groups, filters // groups, -1)
                        for a in (w, kept))  # fmt: skip
-        y += _product(rows, stays, window.reshape(batch, groups, x.shape[1] // groups, -1))
+        y += product(rows, stays, window.reshape(batch, groups, x.shape[1] // groups, -1))
     y = y.reshape(batch, filters, *out)
-    return y if b is None else y + _per_channel(b, y.ndim)
+    return y if b is None else y + per_channel(b, y.ndim)
 
 
 def linear(
@@ -87,12 +97,12 @@ def linear_fast(
 ) -> np.ndarray:
     """`linear` as one matrix product."""
     kept = np.ones(w.shape, bool) if kept is None else kept
-    y = np.moveaxis(_product(w, kept, np.moveaxis(x, -1, 0).reshape(x.shape[-1], -1)), 0, -1)
+    y = np.moveaxis(product(w, kept, np.moveaxis(x, -1, 0).reshape(x.shape[-1], -1)), 0, -1)
     y = y.reshape(*x.shape[:-1], w.shape[0])
     return y if b is None else y + b
 
 
-def _product(w: np.ndarray, kept: np.ndarray, x: np.ndarray) -> np.ndarray:
+def product(w: np.ndarray, kept: np.ndarray, x: np.ndarray) -> np.ndarray:
     """w @ x without the products of absent weights, which are zeros in w.
 
     Only what is not finite could tell them from zeros; it is left out of the product, and the
@@ -117,10 +127,6 @@ def _meets(w: np.ndarray, x: np.ndarray) -> np.ndarray:
     return w.astype(np.float64) @ x.astype(np.float64)
 
 
-def _per_channel(values: np.ndarray, rank: int) -> np.ndarray:
-    return values.reshape(1, -1, *[1] * (rank - 2))
-
-
 def _conv_shape(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
     x, w, groups = shapes[0], shapes[1], attributes["groups"]
     require(3 <= len(x) <= 5, f"input {x} is not [N, C, *S] with 1 to 3 spatial axes")
@@ -130,15 +136,9 @@ def _conv_shape(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape
         x[1] == w[1] * groups,
         f"the input has {x[1]} channels, the weight wants {w[1]} in each of {groups} groups",
     )
-    _require_bias_per_filter(shapes)
+    require_bias(shapes, w[0])
     windows = (attributes["stride"], attributes["padding"], attributes["dilation"])
     return (x[0], w[0], *output_sizes(x[2:], w[2:], *windows))
-
-
-def _require_bias_per_filter(shapes: Sequence[Shape]) -> None:
-    filters = shapes[1][0]
-    for bias in shapes[2:]:
-        require(bias == (filters,), f"bias {bias} is not one value for each of {filters} filters")
 
 
 def _linear_shape(shapes: Sequence[Shape], _: Mapping[str, Any]) -> Shape:
@@ -146,7 +146,7 @@ def _linear_shape(shapes: Sequence[Shape], _: Mapping[str, Any]) -> Shape:
     require(len(x) >= 1, "the input has no axes")
     require(len(w) == 2, f"weight {w} is not [F, C]")
     require(x[-1] == w[1], f"the input has {x[-1]} channels, the weight wants {w[1]}")
-    _require_bias_per_filter(shapes)
+    require_bias(shapes, w[0])
     return (*x[:-1], w[0])
 
 

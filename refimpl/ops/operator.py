@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 Shape = tuple[int, ...]
 
 # Sizes past this are refused, so that no product of a few attributes can overflow anything.
 LARGEST_INT = 2**31 - 1
+MOST_AXES = 8
 
 
 class ShapeError(ValueError):
@@ -74,6 +77,25 @@ def same_shape(shapes: Sequence[Shape], _: Mapping[str, Any]) -> Shape:
     return shapes[0]
 
 
+def broadcast_shape(shapes: Sequence[Shape], _: Mapping[str, Any]) -> Shape:
+    """The shape rule of elementwise operators of two inputs: NumPy's broadcasting."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ShapeError(f"{shapes[0]} and {shapes[1]} do not broadcast") from None
+
+
+def per_channel(values: np.ndarray, rank: int) -> np.ndarray:
+    """[C] as [1, C, 1, ...], which broadcasts against a value [N, C, *S] of that rank."""
+    return values.reshape(1, -1, *[1] * (rank - 2))
+
+
+def require_bias(shapes: Sequence[Shape], filters: int) -> None:
+    """Require that what comes after input and weight, if anything, is one value per filter."""
+    for bias in shapes[2:]:
+        require(bias == (filters,), f"bias {bias} is not one value for each of {filters} filters")
+
+
 def _is_int(value: Any, least: int) -> bool:
     # `type` and not `isinstance`: True is an int, and numpy's ints print differently.
     return type(value) is int and least <= value <= LARGEST_INT
@@ -83,26 +105,59 @@ def _is_ints(value: Any, least: int) -> bool:
     return type(value) is tuple and all(_is_int(v, least) for v in value)
 
 
-def _is_spatial(value: Any) -> bool:
-    return type(value) is tuple and 1 <= len(value) <= 3 and _is_ints(value, 1)
+def _is_spatial(value: Any, least: int) -> bool:
+    return _is_ints(value, least) and 1 <= len(value) <= 3
 
 
-def _is_padding(value: Any) -> bool:
-    pairs = type(value) is tuple and all(_is_ints(v, 0) and len(v) == 2 for v in value)
-    return pairs and 1 <= len(value) <= 3
+def _is_pairs(value: Any, most: int) -> bool:
+    if type(value) is not tuple or len(value) > most:
+        return False
+    return all(_is_ints(pair, 0) and len(pair) == 2 for pair in value)
 
 
 def _is_axes(value: Any) -> bool:
     return _is_ints(value, 0) and value != () and list(value) == sorted(set(value))
 
 
+def _is_order(value: Any) -> bool:
+    return _is_ints(value, 0) and sorted(value) == list(range(len(value)))
+
+
+def _is_ratios(value: Any) -> bool:
+    floats = type(value) is tuple and all(_is_float(v) and v >= 0 for v in value)
+    return floats and 1 <= len(value) <= 3
+
+
+def _is_float(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value)
+
+
+def _one_of(*values: str) -> Kind:
+    text = " or ".join(f'"{value}"' for value in values)
+    return Kind(text, lambda v: type(v) is str and v in values)
+
+
 AXIS = Kind("an int of 0 or more", lambda v: _is_int(v, 0))
 COUNT = Kind("an int of 1 or more", lambda v: _is_int(v, 1))
 FLAG = Kind("True or False", lambda v: type(v) is bool)
-FLOAT = Kind("a finite float", lambda v: type(v) is float and math.isfinite(v))
+FLOAT = Kind("a finite float", _is_float)
+FACTOR = Kind("a finite float other than 0", lambda v: _is_float(v) and v != 0)
 BOUND = Kind("a float that is not NaN", lambda v: type(v) is float and not math.isnan(v))
 SHAPE = Kind("a tuple of ints of 1 or more", lambda v: _is_ints(v, 1))
-SPATIAL = Kind("a tuple of one to three ints of 1 or more", _is_spatial)
-PADDING = Kind("a tuple of one to three (lo, hi) pairs of ints of 0 or more", _is_padding)
+SPATIAL = Kind("a tuple of one to three ints of 1 or more", lambda v: _is_spatial(v, 1))
+MARGIN = Kind("a tuple of one to three ints of 0 or more", lambda v: _is_spatial(v, 0))
+PADDING = Kind(
+    "a tuple of one to three (lo, hi) pairs of ints of 0 or more",
+    lambda v: v != () and _is_pairs(v, 3),
+)
+PAIRS = Kind("a tuple of (lo, hi) pairs of ints of 0 or more", lambda v: _is_pairs(v, MOST_AXES))
 AXES = Kind("a tuple of increasing ints of 0 or more", _is_axes)
-GELU_FORM = Kind('"none" or "tanh"', lambda v: type(v) is str and v in ("none", "tanh"))
+ORDER = Kind("the axes 0, 1, ... in some order", _is_order)
+INDICES = Kind("a tuple of one or more ints of 0 or more", lambda v: v != () and _is_ints(v, 0))
+STEP = Kind("an int other than 0", lambda v: _is_int(v, -LARGEST_INT) and v != 0)
+RATIOS = Kind("a tuple of one to three finite floats of 0 or more", _is_ratios)
+GELU_FORM = _one_of("none", "tanh")
+RNN_ACTIVATION = _one_of("tanh", "relu")
+PAD_MODE = _one_of("constant", "reflect", "edge", "wrap")
+SAMPLING = _one_of("nearest", "linear")
+COORDINATES = _one_of("half_pixel", "align_corners", "asymmetric")

@@ -22,7 +22,9 @@ def max_pool(
 ) -> np.ndarray:
     """y[n,c,o] = max over k of x[n, c, o*stride + k*dilation - lo], NaN if any of these is NaN.
 
-    Positions outside the input are absent (-inf).  x is [N, C, *S], the result [N, C, *O].
+    k runs over the positions of the kernel, padding is a (lo, hi) per axis, ceil_mode rounds the
+    count of windows up as `windows.output_size` says.  Positions outside the input are absent
+    (-inf).  x is [N, C, *S], the result [N, C, *O].
     """
     out = output_sizes(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
     reach = _pad_to_reach(x.shape[2:], out, kernel, stride, padding, dilation)
@@ -41,9 +43,10 @@ def avg_pool(
     ceil_mode: bool,
     count_include_pad: bool,
 ) -> np.ndarray:
-    """y[n,c,o] = sum over k of x[n, c, o*stride + k - lo], divided by the positions counted.
+    """y[n,c,o] = (sum over k of x[n, c, o*stride + k - lo]) / (number of positions counted).
 
-    Positions outside the input add nothing.  Counted are those inside the input and, with
+    kernel, padding and ceil_mode are those of `max_pool`.  Positions outside the input add
+    nothing.  Counted are those inside the input and, with
     `count_include_pad`, those in the padding; never those past the high padding, where a window
     hangs over because of `ceil_mode`.
     """
@@ -65,7 +68,10 @@ def avg_pool(
 
 
 def adaptive_avg_pool(x: np.ndarray, *, output: Shape) -> np.ndarray:
-    """y[n,c,o] = mean of x[n, c, floor(o*S/O) : ceil((o+1)*S/O)] on every spatial axis."""
+    """y[n,c,o] = mean of x[n, c, floor(o*S/O) : ceil((o+1)*S/O)] on every spatial axis.
+
+    O is the axis's size in output, S in x, which is [N, C, *S].
+    """
     y = np.empty((*x.shape[:2], *output))
     for o, cell in _cells(x, output):
         y[(..., *o)] = cell.mean(axis=tuple(range(2, x.ndim)))
@@ -73,7 +79,7 @@ def adaptive_avg_pool(x: np.ndarray, *, output: Shape) -> np.ndarray:
 
 
 def adaptive_max_pool(x: np.ndarray, *, output: Shape) -> np.ndarray:
-    """As `adaptive_avg_pool`, with the maximum of each cell; NaN if it holds a NaN."""
+    """y[n,c,o] = max of the cell whose mean is `adaptive_avg_pool` to output; NaN if one is."""
     y = np.empty((*x.shape[:2], *output))
     for o, cell in _cells(x, output):
         y[(..., *o)] = cell.max(axis=tuple(range(2, x.ndim)))

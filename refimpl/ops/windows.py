@@ -8,6 +8,7 @@ extent is dilation*(K-1) + 1.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,15 @@ def output_size(
     return count - 1 if starts_past_the_input else count
 
 
+def require_axes(spatial: Shape, **attributes: tuple[Any, ...]) -> None:
+    """Raise ShapeError unless each of these attributes has an entry per spatial axis."""
+    for name, value in attributes.items():
+        require(
+            len(value) == len(spatial),
+            f"{name} {value} has {len(value)} axes, the input has {len(spatial)} spatial axes",
+        )
+
+
 def output_sizes(
     spatial: Shape,
     kernel: Shape,
@@ -51,11 +61,7 @@ def output_sizes(
     Raises:
         ShapeError: an attribute has the wrong number of axes, or a window does not fit.
     """
-    for name, value in (("stride", stride), ("padding", padding), ("dilation", dilation)):
-        require(
-            len(value) == len(spatial),
-            f"{name} {value} has {len(value)} axes, the input has {len(spatial)} spatial axes",
-        )
+    require_axes(spatial, stride=stride, padding=padding, dilation=dilation)
     sizes = tuple(
         output_size(*axis, ceil_mode)
         for axis in zip(spatial, kernel, stride, padding, dilation, strict=True)
