@@ -25,6 +25,7 @@ from torch.nn.utils import parametrize
 from refimpl.graph import Constant, Graph, Sparsity
 from refimpl.importers import CaptureError
 from refimpl.importers.exported import Known, Origin, Program, Ref, Result, Step, user_line
+from refimpl.importers.survey import Survey, survey_of
 from refimpl.importers.walk import graph_of
 from refimpl.schemes import Scheme
 
@@ -59,6 +60,18 @@ def capture(module: nn.Module, example: tuple[Tensor, ...], *, masks: Masks | No
     names = _first_names(baked)
     sparsity = _sparsity(masks or {}, names)
     return graph_of(_program(type(module).__name__, program, names), _TorchFolder(), sparsity)
+
+
+def survey(module: nn.Module, example: tuple[Tensor, ...]) -> Survey:
+    """What the module holds, whether or not it can be captured.
+
+    Raises:
+        CaptureError: torch.export cannot trace it.
+    """
+    _check_example(example)
+    baked = _baked_copy(module)
+    program = _program(type(module).__name__, _exported(baked, example), _first_names(baked))
+    return survey_of(program, _TorchFolder())
 
 
 def _check_example(example: tuple[Tensor, ...]) -> None:

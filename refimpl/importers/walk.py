@@ -198,8 +198,8 @@ def _keeps_axes(step: Step) -> bool:
     return "dim0" in given and (given["dim0"] - given["dim1"]) % 2 == 0
 
 
-def _refuse_unknown(program: Program, folder: Folder) -> None:
-    """Name everything that cannot be captured at once, not one thing per attempt."""
+def unsupported(program: Program, folder: Folder) -> list[str]:
+    """A sentence, with its place, for every call that has no counterpart here."""
     known, lines = set(program.known), []
     for step in program.steps:
         read = refs(list(step.arguments.values()))[_first_read(step) :]
@@ -207,6 +207,12 @@ def _refuse_unknown(program: Program, folder: Folder) -> None:
             known |= {result.name for result in step.results}
         elif step.target not in (*RULES, *_ASSERTIONS):
             lines.append(f"{step.origin.place}: there is no operator for it here")
+    return lines
+
+
+def _refuse_unknown(program: Program, folder: Folder) -> None:
+    """Name everything that cannot be captured at once, not one thing per attempt."""
+    lines = unsupported(program, folder)
     if lines:
         more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
         raise CaptureError("\n".join([*lines[:_MOST_LINES], *more]))
