@@ -40,7 +40,9 @@ from refimpl.recognise import Recognition, annotate, recognise_network
 DEMO_FOLDER = Path("demo")
 _REFERENCE = re.compile(r"(?P<module>.+):(?P<factory>[A-Za-z_]\w*)")
 _SHAPE = re.compile(r"(?:(?P<name>.+)=)?(?P<sizes>\d{1,10}(?:x\d{1,10})*)")
-_FORMS = "a plan file (net.safetensors), net.onnx, net.pt2, module.py:factory, or demo:dense, demo:pruned"
+_FORMS = (
+    "a plan file (net.safetensors), net.onnx, net.pt2, module.py:factory, demo:dense or demo:pruned"
+)
 
 Shapes = Annotated[
     list[str] | None,
