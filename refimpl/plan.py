@@ -99,7 +99,7 @@ class Step:
     weight: str = ""
     bias: str = ""
     residual: str = ""
-    activation: tuple[str, tuple[float, ...]] | None = None
+    activation: tuple[str, tuple[Any, ...]] | None = None
     schedule: Schedule | None = None
     covers: tuple[str, ...] = ()
     choice: Choice = field(default_factory=lambda: Choice("", ""))
