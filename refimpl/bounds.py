@@ -1,19 +1,15 @@
 """Forward error bounds: how far float32 code may be from what a step of a Plan means.
 
 For every element of a step's value, from the case itself: |computed - exact| <= bound.  Exact is
-`refimpl.plan.evaluate_step` on the float32 values that the step was given.  The model of float32
-(Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., eq. 2.4 and 2.8):
-
-    fl(a op b) = (a op b)(1 + d) + t,   |d| <= u = 2^-24,   |t| <= eta = 2^-149
-
-t stands for underflow, and is not 0 only in products and quotients; with `flush` it is 2^-126.
-The formulas, with g(n) = gamma_n = n u / (1 - n u) (his lemma 3.1):
+`refimpl.plan.evaluate_step` on the float32 values that the step was given.  The model of float32,
+u, eta and g(n) = gamma_n = n u / (1 - n u), is `refimpl.rounding`.  The formulas (Higham, Accuracy
+and Stability of Numerical Algorithms, 2nd ed.):
 
     sum            n products and a bias, in any order: each term meets at most n + 1 roundings,
                    so g(n + 1) (|W||x| + |b|) + (n + 1) eta      (his 3.5 and 4.4)
                    one less where every product is fused onto a sum that began as the bias
     residual       E' = E + u (|s + r| + E)
-    activation     E' = L E + (own error at the perturbed point), L its Lipschitz constant
+    activation     see `refimpl.activation_bounds`
     average        g(m) of the mean of |x| over m elements, the division included
     softmax        see `_softmax`; maximum, relayout: exact
 
@@ -28,59 +24,16 @@ be said.  Infinities and NaN that come in are no matter of rounding; bounds leav
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
+from refimpl.activation_bounds import activation_bound
 from refimpl.ops import OPERATORS
 from refimpl.plan import Plan, Step, activate, evaluate_step
+from refimpl.rounding import LARGEST, SMALLEST, SMALLEST_NORMAL, Arithmetic, U, gamma
 from refimpl.tiles import unpack
-
-U = 2.0**-24
-"""Unit roundoff of float32: half the distance from 1 to the next number."""
-LARGEST = float(np.finfo(np.float32).max)
-SMALLEST_NORMAL = 2.0**-126
-SMALLEST = 2.0**-149
-
-_LIPSCHITZ = {
-    "relu": 1.0,
-    "clamp": 1.0,
-    "sigmoid": 0.25,
-    "hardsigmoid": 1 / 6,
-    "tanh": 1.0,
-    "silu": 1.1,  # its slope is largest, 1.0998, at x = 2.3994
-    "hardswish": 1.5,
-}
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """What a machine's float32 does.
-
-    ulps: error of `exp`, `expm1`, `tanh`, `sigmoid` in units in the last place of the result;
-    fused: products are fused onto a sum that began as the bias; flush: denormals become 0.
-    """
-
-    ulps: Mapping[str, float]
-    fused: bool
-    flush: bool = False
-
-    @property
-    def eta(self) -> float:
-        """The most that underflow adds to one product or quotient."""
-        return SMALLEST_NORMAL if self.flush else SMALLEST
-
-    def relative(self, primitive: str) -> float:
-        """Relative error of a primitive: an ulp is at most 2 u of what it is the last place of."""
-        return 2 * U * self.ulps[primitive]
-
-
-def gamma(n: float | np.ndarray) -> np.ndarray:
-    """n u / (1 - n u): bounds the product of n factors 1 + d. Infinite from n u = 1 on."""
-    nu = np.asarray(n, np.float64) * U
-    with np.errstate(divide="ignore"):
-        return np.where(nu < 1, nu / np.maximum(1 - nu, 0), np.inf)
 
 
 def bounded_step(
@@ -263,67 +216,3 @@ def _pair(
         y, grain = np.abs(a + b if op == "add" else a - b), min(quantum(a), quantum(b))
         lost = 2 * machine.eta if machine.flush else 0.0
     return _unless_exact(U * y + lost, y, grain, machine), y
-
-
-def activation_bound(
-    activation: tuple[str, tuple[float, ...]],
-    s: np.ndarray,
-    error: np.ndarray,
-    machine: Arithmetic,
-) -> np.ndarray:
-    """The error of the float32 activation of s', where |s' - s| <= error.
-
-    Own errors follow the expressions in which activations are compiled: `relu` and `clamp` are
-    exact but for the rounding of the limits; `leaky_relu` and `elu` round their slope and one
-    product; `sigmoid`, `tanh` have their ulps; `hardsigmoid` x/6 + 0.5 rounds three times; `silu`
-    and `hardswish` multiply by x and round once more.
-    """
-    name, numbers = activation
-    error = np.where(np.isfinite(s) | np.isinf(error), error, 0.0)
-    operator = OPERATORS[name]
-    carried = max(1.0, *map(abs, numbers)) if name in ("leaky_relu", "elu") else _LIPSCHITZ[name]
-    carried = carried * error
-    y = operator.evaluate(s, **dict(zip(operator.attributes, numbers, strict=True)))
-    y = np.abs(_finite(y)) + _finite(carried)
-    return carried + _own(name, numbers, _finite(s), _finite(error), y, machine)
-
-
-def _own(
-    name: str,
-    numbers: tuple[float, ...],
-    s: np.ndarray,
-    error: np.ndarray,
-    y: np.ndarray,
-    machine: Arithmetic,
-) -> np.ndarray:
-    """Error of the activation alone at any point within `error` of s; y bounds the result."""
-    x, eta = np.abs(s) + error, machine.eta
-    match name:
-        case "relu":
-            return np.zeros_like(y)
-        case "clamp":
-            off = [abs(float(np.float32(a)) - a) for a in numbers if np.isfinite(a)]
-            return np.full_like(y, max(off, default=0.0))
-        case "leaky_relu":
-            return np.where(s > error, 0.0, gamma(2) * y + eta)
-        case "elu":
-            own = 1.01 * (machine.relative("expm1") + gamma(2)) * y
-            return np.where(s > error, 0.0, own + (1 + 4 * abs(numbers[0])) * eta)
-        case "tanh":
-            return machine.relative(name) * y + 4 * eta
-        case "sigmoid":  # 0 already where e^-x passes the largest float32
-            return machine.relative(name) * y + SMALLEST_NORMAL
-        case "hardsigmoid":
-            return _ramp(s, error, eta)
-        case "silu":
-            relative = 1.01 * (machine.relative("sigmoid") + U)
-            return relative * y + x * SMALLEST_NORMAL + eta
-        case "hardswish":
-            return x * _ramp(s, error, eta) + U * y + eta
-    raise KeyError(f"no error model of the activation `{name}`")
-
-
-def _ramp(s: np.ndarray, error: np.ndarray, eta: float) -> np.ndarray:
-    """x/6 + 1/2 cut to 0..1: from beyond |x| = 4 no rounding brings it back inside."""
-    own = gamma(3) * (np.minimum(np.abs(s) + error, 4) / 6 + 0.5) + eta
-    return np.where(np.abs(s) - error > 4, 0.0, own)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ class Step:
     weight: str = ""
     bias: str = ""
     residual: str = ""
-    activation: tuple[str, tuple[float, ...]] | None = None
+    activation: tuple[str, tuple[Any, ...]] | None = None
     schedule: Schedule | None = None
     covers: tuple[str, ...] = ()
     choice: Choice = field(default_factory=lambda: Choice("", ""))
