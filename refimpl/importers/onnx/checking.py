@@ -107,25 +107,32 @@ def initialisers(graph: GraphProto) -> Iterator[str]:
 
 def _check_names(graph: GraphProto) -> None:
     names = [
+        graph.name,
         *(value.name for value in (*graph.input, *graph.output)),
+        *(text for value in (*graph.input, *graph.output) for text in _open_sizes(value)),
         *initialisers(graph),
         *(text for n in graph.node for text in (n.name, n.op_type, n.domain, *n.input, *n.output)),
     ]
     for name in names:
-        if len(name) > _LONGEST_NAME or not name.isprintable():
+        # What is not UTF-8 comes as bytes.
+        if not isinstance(name, str) or len(name) > _LONGEST_NAME or not name.isprintable():
             raise CaptureError(
-                f"the model has the name {name[:60]!r}, of {len(name)} characters; names have at "
-                f"most {_LONGEST_NAME}, and none for control"
+                f"the model has the name {name[:60]!r}, of {len(name)} characters; names are text "
+                f"of at most {_LONGEST_NAME}, none of them for control"
             )
+
+
+def _open_sizes(value: onnx.ValueInfoProto) -> Iterator[str]:
+    yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
 
 
 def _check_order(graph: GraphProto) -> None:
     """Every value is defined once, and before it is read."""
     constants = list(initialisers(graph))
     # A model may list its constants among its inputs, as those of old files do.
-    inputs = [value.name for value in graph.input if value.name not in set(constants)]
+    listed = set(constants)
     defined: set[str] = set()
-    for name in (*constants, *inputs):
+    for name in (*constants, *(v.name for v in graph.input if v.name not in listed)):
         _define(defined, name)
     for node in graph.node:
         for name in node.input:
