@@ -72,8 +72,8 @@ def _fkw(weight: np.ndarray, mask: np.ndarray) -> Row:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as text, a line each under a heading."""
-    cells = [("format", "weights", "index bytes", "bytes", "")]
+    cells = [["format", "weights", "index bytes", "bytes", ""]]
     for row in rows:
         numbers = (row.stored, row.index_bytes, row.bytes)
-        cells.append((row.format, *("" if n is None else str(n) for n in numbers), row.note))
+        cells.append([row.format, *("" if n is None else str(n) for n in numbers), row.note])
     return "\n".join(columns(cells, right=(1, 2, 3)))
