@@ -1,12 +1,12 @@
-"""How far float32 activations may be from what they mean: their expressions, in intervals.
+"""How far activations in floats may be from what they mean: their expressions, in intervals.
 
-A `Range` holds every value that a float32 computation may give.  Each operation widens what exact
+A `Range` holds every value that the machine's floats may give.  Each operation widens what exact
 arithmetic would give by its own rounding, so the range of an expression is sound whatever cancels
 in it: 1 + erf near -1, or the two halves of hardsigmoid, cost what they cost.  A function that only
 rises needs no derivative: its range is that of its ends.
 
 The expressions are those in which activations are compiled, operation by operation, with
-constants rounded to float32.  s is what goes in, error how far it is from exact already.
+constants rounded to the format.  s is what goes in, error how far it is from exact already.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from refimpl.bounds.arithmetic import FLOAT32, LARGEST, SMALLEST_NORMAL, Arithmetic, U
+from refimpl.bounds.arithmetic import Arithmetic
 from refimpl.ops import OPERATORS
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
@@ -56,7 +56,7 @@ def activation_bound(
     error: np.ndarray,
     machine: Arithmetic,
 ) -> np.ndarray:
-    """The error of the float32 activation of s', where |s' - s| <= error.
+    """The error of the machine's activation of s', where |s' - s| <= error.
 
     0 demands equality, infinity judges nothing; where the result is no number, or infinite, and
     what goes in is not in doubt, only the same will do.
@@ -68,7 +68,8 @@ def activation_bound(
     error = np.where(np.isfinite(s) | np.isinf(error), error, 0.0)
     operator = OPERATORS[name]
     with np.errstate(all="ignore"):
-        centre = np.nan_to_num(s, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
+        largest = machine.format.largest
+        centre = np.nan_to_num(s, nan=0.0, posinf=largest, neginf=-largest)
         given = Range(centre - error, centre + error)
         found = activation_range(activation, given, machine)
         y = operator.evaluate(s, **dict(zip(operator.attributes, numbers, strict=True)))
@@ -81,13 +82,13 @@ def activation_bound(
 def activation_range(
     activation: tuple[str, tuple[Any, ...]], x: Range, machine: Arithmetic
 ) -> Range:
-    """Everything that the float32 activation may give for what is in x.
+    """Everything that the machine's activation may give for what is in x.
 
     Raises:
         KeyError: an activation without an error model.
     """
     name, numbers = activation
-    f = _Float32(machine)
+    f = _Rounding(machine)
     x = f.kept(x)
     with np.errstate(all="ignore"):
         match name:
@@ -128,16 +129,16 @@ def activation_range(
         return f.apply(name, x)
 
 
-class _Float32:
+class _Rounding:
     """Operations on ranges, each with the rounding of a machine."""
 
     def __init__(self, machine: Arithmetic):
-        self.machine = machine
+        self.machine, self.format = machine, machine.format
 
     def constant(self, number: float) -> Range:
-        """What a literal is in float32."""
-        single = np.asarray(np.float32(number), np.float64)
-        return Range(single, single)
+        """What a literal is in the machine's format."""
+        held = self.format.round(np.array(float(number)))
+        return Range(held, held)
 
     def rounded(self, lo: np.ndarray, hi: np.ndarray, relative: float, absolute: float) -> Range:
         """The range after rounding; 0 stays 0, and what may overflow may be infinite.
@@ -146,21 +147,23 @@ class _Float32:
         """
         sure = (lo == 0) & (hi == 0)
         slack = [np.where(sure, 0.0, np.abs(end) * relative + absolute) for end in (lo, hi)]
-        lo, hi = np.minimum(lo - slack[0], LARGEST), np.maximum(hi + slack[1], -LARGEST)
+        largest = self.format.largest
+        lo, hi = np.minimum(lo - slack[0], largest), np.maximum(hi + slack[1], -largest)
         # A range that is no number comes of infinity times 0, or less itself: all is possible.
-        low = np.where((lo > -LARGEST) & ~np.isnan(hi), lo, -np.inf)
-        return self.kept(Range(low, np.where((hi < LARGEST) & ~np.isnan(lo), hi, np.inf)))
+        low = np.where((lo > -largest) & ~np.isnan(hi), lo, -np.inf)
+        return self.kept(Range(low, np.where((hi < largest) & ~np.isnan(lo), hi, np.inf)))
 
     def kept(self, a: Range) -> Range:
         """The range with 0, where the machine may flush some of it to 0."""
         if not self.machine.flush:
             return a
-        lo = np.where((a.lo > 0) & (a.lo < SMALLEST_NORMAL), 0.0, a.lo)
-        return Range(lo, np.where((a.hi < 0) & (a.hi > -SMALLEST_NORMAL), 0.0, a.hi))
+        normal = self.format.smallest_normal
+        lo = np.where((a.lo > 0) & (a.lo < normal), 0.0, a.lo)
+        return Range(lo, np.where((a.hi < 0) & (a.hi > -normal), 0.0, a.hi))
 
     def add(self, a: Range, b: Range) -> Range:
         """One rounding; none where either is exactly 0."""
-        total = self.rounded(a.lo + b.lo, a.hi + b.hi, U, 0.0)
+        total = self.rounded(a.lo + b.lo, a.hi + b.hi, self.format.unit, 0.0)
         lo, hi = total.lo, total.hi
         for one, other in ((a, b), (b, a)):
             nothing = (one.lo == 0) & (one.hi == 0)
@@ -171,7 +174,8 @@ class _Float32:
         """One rounding, and underflow."""
         b = b if isinstance(b, Range) else self.constant(b)
         ends = [p * q for p in (a.lo, a.hi) for q in (b.lo, b.hi)]
-        return self.rounded(np.minimum.reduce(ends), np.maximum.reduce(ends), U, FLOAT32.smallest)
+        lo, hi = np.minimum.reduce(ends), np.maximum.reduce(ends)
+        return self.rounded(lo, hi, self.format.unit, self.format.smallest)
 
     def div(self, a: Range, b: Range) -> Range:
         """One rounding, and underflow; anything where the divisor may be 0."""
@@ -179,7 +183,7 @@ class _Float32:
         safe = (b.lo > 0) | (b.hi < 0)
         lo = np.where(safe, np.minimum.reduce(ends), -np.inf)
         hi = np.where(safe, np.maximum.reduce(ends), np.inf)
-        return self.rounded(lo, hi, U, FLOAT32.smallest)
+        return self.rounded(lo, hi, self.format.unit, self.format.smallest)
 
     def maximum(self, a: Range, number: float) -> Range:
         """Exact."""
@@ -200,8 +204,9 @@ class _Float32:
         """A primitive that rises: its ulps, and what it may do below the smallest normal."""
         function = _RISING[primitive]
         vanishes = primitive in ("exp", "sigmoid")
-        lost = 2 * SMALLEST_NORMAL if vanishes else 4 * FLOAT32.smallest
-        relative = U if primitive == "sqrt" else self.machine.relative(primitive)
+        lost = 2 * self.format.smallest_normal if vanishes else 4 * self.format.smallest
+        correct = primitive == "sqrt"
+        relative = self.format.unit if correct else self.machine.relative(primitive)
         return self.rounded(function(a.lo), function(a.hi), relative, lost)
 
     def decay(self, x: Range) -> Range:
