@@ -4,6 +4,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
+I64 = np.int64
+
 
 def model(text: str, opset: int = 17, **constants: np.ndarray) -> onnx.ModelProto:
     """A model from a graph such as `(float[2,3] x) => (float[2,3] y) { y = Relu(x) }`.

@@ -68,7 +68,10 @@ class _Capture:
         self.read_constants()
         for step in self.steps:
             self.visit(step)
-        outputs = [self.output(value) for value in self.proto.output]
+        for value in self.proto.output:
+            self.check_output(value)
+            self.name_output(value.name)
+        outputs = [self.scope.name(self.value(value.name)) for value in self.proto.output]
         self.drop_dead(outputs)
         try:
             graph = self.scope.builder.graph(self.name, outputs, {})
@@ -144,8 +147,17 @@ class _Capture:
             if name:
                 self.values[name] = result
 
-    def output(self, value: onnx.ValueInfoProto) -> str:
-        """The name of an output's value in the Graph."""
+    def name_output(self, name: str) -> None:
+        """Call an output as the model does, where an Identity or the like is all that names it."""
+        operand = self.value(name)
+        fixed = {value.name for value in (*self.proto.input, *self.proto.output)}
+        if isinstance(operand, Value) and operand.name not in fixed:
+            renamed = self.scope.value(self.scope.rename(0, operand.name, name))
+            same = [key for key, other in self.values.items() if other == operand]
+            self.values.update(dict.fromkeys(same, renamed))
+
+    def check_output(self, value: onnx.ValueInfoProto) -> None:
+        """Refuse an output of another type or shape than it is declared to have."""
         operand = self.value(value.name)
         is_float = operand.array.dtype == "f4" if isinstance(operand, Known) else not operand.whole
         if not is_float:
@@ -160,7 +172,6 @@ class _Capture:
             raise CaptureError(
                 f"output {value.name!r} is declared as {declared}, but is {operand.shape}"
             )
-        return self.scope.name(operand)
 
     def drop_dead(self, outputs: list[str]) -> None:
         """Leave out nodes that only results need which nothing reads, and their constants."""
