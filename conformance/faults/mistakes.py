@@ -34,7 +34,7 @@ from jit.decide import arena, decompose, fold
 from jit.decide import recurrent as recurrent_layers
 from jit.decide.draft import Draft
 from jit.index import index, substitute
-from jit.kernels import conv
+from jit.kernels import conv, definition
 from jit.kernels.channelwise import ElementKernel, PoolKernel, RelayoutKernel
 from jit.kernels.conv import ConvKernel
 from jit.kernels.depthwise import DepthwiseKernel
