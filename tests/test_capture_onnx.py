@@ -99,6 +99,30 @@ def test_local_functions_are_inlined():
     assert [node.op for node in graph.nodes] == ["relu", "add"]
 
 
+IF = (
+    "(float[1,3] x) => (y) { s = Shape(x) n = Gather(s, zero) c = Equal(n, one) "
+    "y = If(c) <then_branch = t () => (a) { k = Relu(x) a = Squeeze(k) }, "
+    "else_branch = e () => (b) { b = Tan(x) }> }"
+)
+
+
+def test_of_a_branch_that_is_known_the_graph_is_taken():
+    built = model(IF, 11, zero=np.array(0, I64), one=np.array(1, I64))
+    graph = capture(built)
+    assert [(node.op, node.name) for node in graph.nodes] == [("relu", "k"), ("reshape", "y")]
+    with pytest.raises(CaptureError, match=r"Tan \(node 'b'"):
+        capture(model(IF, 11, zero=np.array(0, I64), one=np.array(2, I64)))
+    with pytest.raises(CaptureError, match="the condition is computed as the network runs"):
+        capture(
+            model(
+                "(float[1,3] x, float[1] c) => (y) { y = If(c) <then_branch = t () => (a) "
+                "{ a = Relu(x) }, else_branch = e () => (b) { b = Tanh(x) }> }"
+            )
+        )
+    with pytest.raises(CaptureError, match="defines 'x' twice"):
+        capture(model(IF.replace("k", "x"), 11, zero=np.array(0, I64), one=np.array(1, I64)))
+
+
 def test_sparse_constants_are_read_densely():
     built = model("(float[2,3] x) => (float[2,4] y) { y = Gemm<transB=1>(x, w) }")
     w = np.zeros((4, 3), np.float32)
