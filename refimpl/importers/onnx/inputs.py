@@ -32,12 +32,13 @@ def bind(
     """
     inputs = [value for value in graph.input if value.name not in constants]
     shapes = by_name(given, [value.name for value in inputs], "the model")
+    whole = {value.name: _is_whole(value) for value in inputs}
     settled: dict[str, int] = {}
     for value in inputs:
         if value.name in shapes:
             _settle(settled, value, shapes[value.name])
     return {
-        value.name: (_shape(value, shapes.get(value.name), settled), _is_whole(value))
+        value.name: (_shape(value, shapes.get(value.name), settled), whole[value.name])
         for value in inputs
     }
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import onnx
 
+from refimpl.importers.onnx.capture import KNOWN
 from refimpl.importers.onnx.checking import initialisers, live_nodes, opset_of, unsupported
-from refimpl.importers.onnx.folding import FOLDS, TYPES
+from refimpl.importers.onnx.folding import TYPES
 from refimpl.importers.onnx.functions import inlined
 from refimpl.importers.onnx.inputs import fixed_sizes
 from refimpl.importers.onnx.reading import read
-from refimpl.importers.onnx.table import RULES
 from refimpl.importers.sizes import GivenShapes, by_name
 from refimpl.importers.survey import Survey, counts
 
@@ -37,7 +37,7 @@ def survey(model: str | Path | onnx.ModelProto, *, shapes: GivenShapes | None = 
         counts(node.op_type for node in nodes),
         sum(size for size, _ in sizes),
         sum(size * _item(tensor) for size, tensor in sizes),
-        tuple(unsupported(nodes, opset, {*RULES, *FOLDS})),
+        tuple(unsupported(nodes, opset, KNOWN)),
     )
 
 
