@@ -125,12 +125,12 @@ def test_open_sizes_are_bound_by_name(small):
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ({}, r"leaves sizes of its input 'x' open; give all of them, such as x=2x3x5x6"),
-        ({"y": (1,)}, "has no input 'y'; it has x, i"),
+        ({}, r"'x' leaves sizes open, \(s\d+, 3, .*--shape x=2x3x5x6"),
+        ({"y": (1,)}, "for 'y'; .*inputs are 'x', 'i'"),
         ({"x": (1, 3, 4)}, "'x' has 4 axes, not 3"),
         ({"x": (1, 3, 4, 7)}, "'x' cannot have size 7 at axis 3: it is 6 there"),
         ({"x": (9, 3, 4, 6)}, r"exported for sizes \d to 8, not 9"),
-        ({"x": (0, 3, 4, 6)}, "exported for sizes|is of shape|not a tuple of ints of 1 or more"),
+        ({"x": (0, 3, 4, 6)}, "not an int of 1 or more"),
     ],
 )
 def test_shapes_that_do_not_fit(small, shapes, message):
