@@ -175,8 +175,8 @@ def _refuse_views(layer: str, views: Mapping[str, object]) -> None:
     asked = [f"--{name}" for name, value in views.items() if value]
     if asked:
         raise ExplainError(
-            f"{layer} is no convolution or linear layer, and {' and '.join(asked)} follow only "
-            "those; leave them out, or use --stage or --all"
+            f"{' and '.join(asked)} need a convolution or linear layer, which {layer} is not; "
+            "--stage and --all show its kernels"
         )
 
 

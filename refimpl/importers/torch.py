@@ -128,6 +128,8 @@ def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram
     with warnings.catch_warnings(), _quiet(), torch.no_grad():
         # torch's own use of what it has deprecated; nothing the caller could change.
         warnings.simplefilter("ignore", FutureWarning)
+        # Recurrent layers list their own weights once more; what is exported are the weights.
+        warnings.filterwarnings("ignore", r"The tensor attributes .*_flat_weights", UserWarning)
         try:
             return torch.export.export(module, example).run_decompositions({})
         except Exception as error:
