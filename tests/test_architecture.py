@@ -29,7 +29,10 @@ ALLOWED = {
 }
 """Files that alone may import more, and what; folders end in a slash."""
 
-ALLOWED_FOLDERS = {"jit/opencl/": {"pyopencl"}, "refimpl/importers/onnx/": {"onnx", "google"}}
+ALLOWED_FOLDERS = {
+    "jit/opencl/": {"pyopencl"},
+    "refimpl/importers/onnx/": {"onnx", "google"},
+}
 
 WITHOUT_TORCH = ("refimpl", "jit", "gossamer")
 """Packages whose import never imports torch."""

@@ -29,12 +29,12 @@ from conformance.faults.plants import (
     tables,
     text,
 )
-from jit import llvm, llvm_primitives, pipeline
+from jit import llvm, llvm_primitives
 from jit.decide import arena, decompose, fold
 from jit.decide import recurrent as recurrent_layers
 from jit.decide.draft import Draft
 from jit.index import index, substitute
-from jit.kernels import conv
+from jit.kernels import conv, definition
 from jit.kernels.channelwise import ElementKernel, PoolKernel, RelayoutKernel
 from jit.kernels.conv import ConvKernel
 from jit.kernels.depthwise import DepthwiseKernel
@@ -201,11 +201,11 @@ FAULTS = (
     Fault("clamp has no upper limit", activated(_unclamped)),
     Fault("a slope has the wrong sign", activated(_steep)),
     Fault("maximum pooling begins at 0", result(
-        pipeline, "naive_pool", lambda p, *_: stored(float("-inf"), 0.0)(p))),
+        definition, "naive_pool", lambda p, *_: stored(float("-inf"), 0.0)(p))),
     Fault("average pooling begins at 1", result(
-        pipeline, "naive_pool", lambda p, *_: stored(0.0, 1.0)(p))),
+        definition, "naive_pool", lambda p, *_: stored(0.0, 1.0)(p))),
     Fault("softmax subtracts no maximum", result(
-        pipeline, "naive_softmax", lambda p, *_: _unshifted(p))),
+        definition, "naive_softmax", lambda p, *_: _unshifted(p))),
     # -- what moves, reduces and multiplies whole tensors ---------------------------------------
     Fault("an operand repeats along its last axis", params(
         MapKernel, lambda p: {n: 0 if n == _last(p, "Z") else v for n, v in p.items()})),

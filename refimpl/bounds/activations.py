@@ -74,7 +74,9 @@ def activation_bound(
         found = activation_range(activation, given, machine)
         y = operator.evaluate(s, **dict(zip(operator.attributes, numbers, strict=True)))
         bound = np.fmax(found.hi - y, y - found.lo)
-        return np.where(np.isfinite(y), bound, np.where(error == 0, 0.0, np.inf))
+        bound = np.where(np.isfinite(y), bound, np.where(error == 0, 0.0, np.inf))
+        # What may have been anything may have been no number.
+        return np.where(np.isinf(error), np.inf, bound)
 
 
 def activation_range(

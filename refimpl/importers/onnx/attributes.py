@@ -18,6 +18,7 @@ _KINDS = {
     defs.OpSchema.AttrType.STRINGS: AttributeProto.STRINGS,
     defs.OpSchema.AttrType.TENSOR: AttributeProto.TENSOR,
     defs.OpSchema.AttrType.SPARSE_TENSOR: AttributeProto.SPARSE_TENSOR,
+    defs.OpSchema.AttrType.GRAPH: AttributeProto.GRAPH,
 }
 _NUMBERS = {AttributeProto.INT: "i", AttributeProto.FLOAT: "f"}
 _LISTS = {AttributeProto.INTS: "ints", AttributeProto.FLOATS: "floats"}
@@ -35,7 +36,7 @@ def check_arity(node: NodeProto, schema: defs.OpSchema, place: str) -> None:
 
 
 def values(node: NodeProto, schema: defs.OpSchema, tensors: Tensors, place: str) -> dict[str, Any]:
-    """The attributes by name: int, float, str, tuples of these, and arrays.
+    """The attributes by name: int, float, str, tuples of these, arrays, and graphs as they are.
 
     Raises:
         CaptureError: one is unknown to the operator, of another type than it has, given twice or
@@ -73,4 +74,6 @@ def _value(attribute: AttributeProto, tensors: Tensors, what: str) -> Any:
         return tuple(text.decode() for text in attribute.strings)
     if kind == AttributeProto.TENSOR:
         return tensors.array(attribute.t, what)
+    if kind == AttributeProto.GRAPH:
+        return attribute.g
     return tensors.dense(attribute.sparse_tensor, what)

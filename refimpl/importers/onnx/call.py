@@ -34,6 +34,7 @@ _COMPUTED_AT_ONCE = MOVES | frozenset(
 LARGEST_TENSOR = 2**40
 MOST_AXES = 8
 _FREE_BYTES = 2**28
+_MOST_INTS = 2**16
 
 
 class Budget:
@@ -187,6 +188,7 @@ class Call:
         array = self.known(position, role)
         if array.dtype.kind not in "iu" or array.ndim > 1:
             self.refuse(f"{role} is {array.dtype} of shape {array.shape}, not a list of integers")
+        self.require(array.size <= _MOST_INTS, f"{role} has {array.size} integers")
         return tuple(int(v) for v in array.reshape(-1))
 
     def ints_or_attribute(self, position: int, name: str, since: int) -> tuple[int, ...] | None:

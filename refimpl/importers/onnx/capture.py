@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from refimpl.graph import Graph, GraphError
@@ -12,7 +12,7 @@ from refimpl.importers import CaptureError
 from refimpl.importers.build import Builder
 from refimpl.importers.onnx import attributes
 from refimpl.importers.onnx.call import Budget, Call, Scope
-from refimpl.importers.onnx.checking import Step, initialisers, opset_of, steps
+from refimpl.importers.onnx.checking import Step, initialisers, opset_of, reads, steps
 from refimpl.importers.onnx.folding import FOLDS, folded
 from refimpl.importers.onnx.functions import inlined
 from refimpl.importers.onnx.inputs import Shapes, bind, fixed_sizes
@@ -45,6 +45,9 @@ def capture(model: str | Path | onnx.ModelProto, *, shapes: Shapes | None = None
         raise CaptureError(f"{source.name} is damaged: it holds text that is not UTF-8") from error
 
 
+_KNOWN = {*RULES, *FOLDS, "If"}
+
+
 class _Capture:
     """One walk."""
 
@@ -53,7 +56,7 @@ class _Capture:
         model = inlined(source.model)
         self.opset = opset_of(model)
         self.proto = model.graph
-        self.steps = steps(self.proto, self.opset, {*RULES, *FOLDS})
+        self.steps = steps(self.proto, self.opset, _KNOWN)
         budget = Budget(source.size)
         self.tensors = Tensors(source.folder, budget)
         constants = set(initialisers(self.proto))
@@ -61,14 +64,20 @@ class _Capture:
         self.scope = Scope(Builder([(n, s) for n, (s, _) in inputs.items()], constants), budget)
         self.scope.whole |= {name for name, (_, whole) in inputs.items() if whole}
         self.missing: dict[str, str] = {}
-        self.values: dict[str, Operand] = {name: self.scope.value(name) for name in inputs}
+        self.values: ChainMap[str, Operand] = ChainMap(
+            {name: self.scope.value(name) for name in inputs}
+        )
 
     def graph(self) -> Graph:
         """The Graph; see `capture`."""
-        self.read_constants()
+        for known in self.constants(self.proto, self.steps):
+            self.scope.hold(known)
         for step in self.steps:
             self.visit(step)
-        outputs = [self.output(value) for value in self.proto.output]
+        for value in self.proto.output:
+            self.check_output(value)
+            self.name_output(value.name)
+        outputs = [self.scope.name(self.value(value.name)) for value in self.proto.output]
         self.drop_dead(outputs)
         try:
             graph = self.scope.builder.graph(self.name, outputs, {})
@@ -77,22 +86,21 @@ class _Capture:
         refuse_unrolled(graph, "export it with its RNN, GRU or LSTM operators")
         return graph
 
-    def read_constants(self) -> None:
+    def constants(self, graph: onnx.GraphProto, used_by: list[Step]) -> list[Known]:
         """Those that are used; others may be of any type."""
-        used = {name for step in self.steps for name in step.node.input}
-        used.update(value.name for value in self.proto.output)
-        for tensor in self.proto.initializer:
-            if tensor.name in used:
-                self.hold(tensor.name, self.tensors.array(tensor, f"constant {tensor.name!r}"))
-        for sparse in self.proto.sparse_initializer:
+        used = {name for step in used_by for name in reads(step.node)}
+        used.update(value.name for value in graph.output)
+        found = [
+            Known(tensor.name, self.tensors.array(tensor, f"constant {tensor.name!r}"))
+            for tensor in graph.initializer
+            if tensor.name in used
+        ]
+        for sparse in graph.sparse_initializer:
             name = sparse.values.name
             if name in used:
-                self.hold(name, self.tensors.dense(sparse, f"constant {name!r}"))
-
-    def hold(self, name: str, array: np.ndarray) -> None:
-        known = Known(name, array)
-        self.scope.hold(known)
-        self.values[name] = known
+                found.append(Known(name, self.tensors.dense(sparse, f"constant {name!r}")))
+        self.values.update((known.name, known) for known in found)
+        return found
 
     def visit(self, step: Step) -> None:
         """Add what one node computes."""
@@ -103,12 +111,30 @@ class _Capture:
             found: Operand | tuple[Operand, ...] = folded(call, op)
         elif op in RULES:
             found = RULES[op](call)
+        elif op == "If":
+            found = self.branch(call)
         else:
             call.refuse("it is computed here only of constants, not as the network runs")
         unread = call.unread()
         call.require(unread is None, f"{unread} has no counterpart here")
         results = found if isinstance(found, tuple) else (found,)
         self.define(step, first, results)
+
+    def branch(self, call: Call) -> tuple[Operand, ...]:
+        """If, whose condition is known: the results of one of its graphs."""
+        condition = call.known(0, "the condition")
+        call.require(condition.size == 1 and condition.dtype == "?", "the condition is no bool")
+        graphs = call.attribute("then_branch"), call.attribute("else_branch")
+        graph = graphs[0 if condition.item() else 1]
+        call.require(not graph.input and len(graph.output) == call.outputs, "its graph has inputs")
+        inner = steps(graph, self.opset, _KNOWN, outer=self.values)
+        self.values = self.values.new_child()
+        self.constants(graph, inner)
+        for step in inner:
+            self.visit(step)
+        results = tuple(self.value(value.name) for value in graph.output)
+        self.values = self.values.parents
+        return results
 
     def call(self, step: Step) -> Call:
         node = step.node
@@ -144,8 +170,17 @@ class _Capture:
             if name:
                 self.values[name] = result
 
-    def output(self, value: onnx.ValueInfoProto) -> str:
-        """The name of an output's value in the Graph."""
+    def name_output(self, name: str) -> None:
+        """Call an output as the model does, where an Identity or the like is all that names it."""
+        operand = self.value(name)
+        fixed = {value.name for value in (*self.proto.input, *self.proto.output)}
+        if isinstance(operand, Value) and operand.name not in fixed:
+            renamed = self.scope.value(self.scope.rename(0, operand.name, name))
+            same = [key for key, other in self.values.items() if other == operand]
+            self.values.update(dict.fromkeys(same, renamed))
+
+    def check_output(self, value: onnx.ValueInfoProto) -> None:
+        """Refuse an output of another type or shape than it is declared to have."""
         operand = self.value(value.name)
         is_float = operand.array.dtype == "f4" if isinstance(operand, Known) else not operand.whole
         if not is_float:
@@ -160,7 +195,6 @@ class _Capture:
             raise CaptureError(
                 f"output {value.name!r} is declared as {declared}, but is {operand.shape}"
             )
-        return self.scope.name(operand)
 
     def drop_dead(self, outputs: list[str]) -> None:
         """Leave out nodes that only results need which nothing reads, and their constants."""

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx
-from onnx import GraphProto, NodeProto, defs
+from onnx import AttributeProto, GraphProto, NodeProto, defs
 
 from refimpl.importers import CaptureError
 
@@ -50,13 +50,16 @@ def opset_of(model: onnx.ModelProto) -> int:
     return version
 
 
-def steps(graph: GraphProto, opset: int, known: Container[str]) -> list[Step]:
+def steps(
+    graph: GraphProto, opset: int, known: Container[str], outer: Container[str] = ()
+) -> list[Step]:
     """The nodes that the outputs depend on, in the model's order, all of known operators.
 
     Args:
-        graph: the model's.
+        graph: the model's, or one inside a node of it.
         opset: of the model.
         known: the operators that there are rules for.
+        outer: the values that the graph can read, but does not define.
 
     Raises:
         CaptureError: a name is hostile, defined twice or not before its use; or an operator is
@@ -65,7 +68,7 @@ def steps(graph: GraphProto, opset: int, known: Container[str]) -> list[Step]:
     if len(graph.node) > _MOST_NODES:
         raise CaptureError(f"the model has {len(graph.node)} nodes, more than {_MOST_NODES}")
     _check_names(graph)
-    _check_order(graph)
+    _check_order(graph, outer)
     nodes = list(_live(graph))
     found = [_step(node, opset) for node in nodes]
     unknown = [
@@ -107,42 +110,49 @@ def initialisers(graph: GraphProto) -> Iterator[str]:
 
 def _check_names(graph: GraphProto) -> None:
     names = [
+        graph.name,
         *(value.name for value in (*graph.input, *graph.output)),
+        *(text for value in (*graph.input, *graph.output) for text in _open_sizes(value)),
         *initialisers(graph),
         *(text for n in graph.node for text in (n.name, n.op_type, n.domain, *n.input, *n.output)),
     ]
     for name in names:
-        if len(name) > _LONGEST_NAME or not name.isprintable():
+        # What is not UTF-8 comes as bytes.
+        if not isinstance(name, str) or len(name) > _LONGEST_NAME or not name.isprintable():
             raise CaptureError(
-                f"the model has the name {name[:60]!r}, of {len(name)} characters; names have at "
-                f"most {_LONGEST_NAME}, and none for control"
+                f"the model has the name {name[:60]!r}, of {len(name)} characters; names are text "
+                f"of at most {_LONGEST_NAME}, none of them for control"
             )
 
 
-def _check_order(graph: GraphProto) -> None:
+def _open_sizes(value: onnx.ValueInfoProto) -> Iterator[str]:
+    yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+
+
+def _check_order(graph: GraphProto, outer: Container[str]) -> None:
     """Every value is defined once, and before it is read."""
     constants = list(initialisers(graph))
     # A model may list its constants among its inputs, as those of old files do.
-    inputs = [value.name for value in graph.input if value.name not in set(constants)]
+    listed = set(constants)
     defined: set[str] = set()
-    for name in (*constants, *inputs):
-        _define(defined, name)
+    for name in (*constants, *(v.name for v in graph.input if v.name not in listed)):
+        _define(defined, name, outer)
     for node in graph.node:
         for name in node.input:
-            if name and name not in defined:
+            if name and name not in defined and name not in outer:
                 raise CaptureError(
                     f"node {node.name or node.op_type!r} reads {name!r}, which nothing before it "
                     "defines: the nodes are in a circle or out of order"
                 )
         for name in filter(None, node.output):
-            _define(defined, name)
+            _define(defined, name, outer)
     for value in graph.output:
-        if value.name not in defined:
+        if value.name not in defined and value.name not in outer:
             raise CaptureError(f"output {value.name!r} is defined by nothing in the model")
 
 
-def _define(defined: set[str], name: str) -> None:
-    if not name or name in defined:
+def _define(defined: set[str], name: str, outer: Container[str]) -> None:
+    if not name or name in defined or name in outer:
         raise CaptureError(f"the model defines {name!r} twice, or a value without a name")
     defined.add(name)
 
@@ -153,6 +163,16 @@ def _live(graph: GraphProto) -> Iterable[NodeProto]:
     live = []
     for node in reversed(graph.node):
         if wanted.intersection(node.output):
-            wanted.update(node.input)
+            wanted.update(reads(node))
             live.append(node)
     return reversed(live)
+
+
+def reads(node: NodeProto) -> Iterator[str]:
+    """The values that a node may read, those that graphs inside it may included."""
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield from (value.name for value in attribute.g.output)
+            for inner in attribute.g.node:
+                yield from reads(inner)

@@ -138,11 +138,24 @@ def _broadcast(call: Call, a: Operand, b: Operand) -> tuple[int, ...]:
         call.refuse(f"{a.shape} and {b.shape} do not broadcast")
 
 
+def _square(call: Call, x: Operand) -> Operand:
+    return call.add("mul", x, x)
+
+
+def _times_root(call: Call, x: Operand) -> Operand:
+    """x^1.5."""
+    return call.add("mul", x, call.add("sqrt", x))
+
+
 _POWERS: dict[float, Callable[[Call, Operand], Operand]] = {
     1.0: lambda _, x: x,
-    2.0: lambda call, x: call.add("mul", x, x),
-    3.0: lambda call, x: call.add("mul", call.add("mul", x, x), x),
+    2.0: _square,
+    3.0: lambda call, x: call.add("mul", _square(call, x), x),
+    4.0: lambda call, x: _square(call, _square(call, x)),
+    0.25: lambda call, x: call.add("sqrt", call.add("sqrt", x)),
     0.5: lambda call, x: call.add("sqrt", x),
+    0.75: lambda call, x: _times_root(call, call.add("sqrt", x)),
+    1.5: _times_root,
     -1.0: lambda call, x: call.add("reciprocal", x),
     -0.5: lambda call, x: call.add("reciprocal", call.add("sqrt", x)),
 }

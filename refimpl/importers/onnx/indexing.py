@@ -11,6 +11,8 @@ from refimpl.importers.onnx.call import Call
 from refimpl.importers.onnx.operands import Known, Operand, Value
 from refimpl.ops import Shape
 
+_MOST_PLACES = 2**20
+
 
 def slice_(call: Call) -> Operand:
     """Slice: along any axes, forwards or backwards; ends beyond the input are clamped."""
@@ -97,16 +99,18 @@ def _take(call: Call, data: Operand, axis: int, indices: np.ndarray) -> Operand:
         call.reserve(shape, data.array.dtype)
         return Known(call.path, np.take(data.array, indices, axis))
     call.require(indices.size > 0, "it looks nothing up")
-    return call.reshape(look_up(call, data, axis, indices.reshape(-1).tolist()), shape)
+    return call.reshape(look_up(call, data, axis, indices.reshape(-1)), shape)
 
 
-def look_up(call: Call, data: Operand, axis: int, places: list[int]) -> Operand:
-    """The places of an axis, in any order; a slice where they are evenly spaced."""
-    step = places[1] - places[0] if len(places) > 1 else 1
-    end = places[-1] + (1 if step > 0 else -1)
-    if step != 0 and places == list(range(places[0], end, step)):
-        return take_range(call, data, axis, range(places[0], end, step))
-    return call.add("take", data, axis=axis, indices=tuple(places))
+def look_up(call: Call, data: Operand, axis: int, places: np.ndarray) -> Operand:
+    """The places (one or more) of an axis, in any order; a slice where they are evenly spaced."""
+    first, last, step = int(places[0]), int(places[-1]), int(places[1:2].sum() - places[0])
+    step = step if len(places) > 1 else 1
+    end = last + (1 if step > 0 else -1)
+    if np.array_equal(places, np.arange(first, end, step or 1)):
+        return take_range(call, data, axis, range(first, end, step or 1))
+    call.require(len(places) <= _MOST_PLACES, f"it looks up {len(places)} places one by one")
+    return call.add("take", data, axis=axis, indices=tuple(places.tolist()))
 
 
 def _embedding(call: Call, table: Operand, axis: int, indices: Value) -> Operand:

@@ -35,12 +35,13 @@ def bind(graph: GraphProto, constants: set[str], shapes: Shapes) -> dict[str, tu
         if name not in {value.name for value in inputs}:
             names = ", ".join(repr(value.name) for value in inputs)
             raise CaptureError(f"a shape is given for {name!r}; the model's inputs are {names}")
+    whole = {value.name: _is_whole(value) for value in inputs}
     settled: dict[str, int] = {}
     for value in inputs:
         if value.name in shapes:
             _settle(settled, value, tuple(shapes[value.name]))
     return {
-        value.name: (_shape(value, shapes.get(value.name), settled), _is_whole(value))
+        value.name: (_shape(value, shapes.get(value.name), settled), whole[value.name])
         for value in inputs
     }
 

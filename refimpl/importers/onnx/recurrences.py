@@ -76,7 +76,7 @@ def _recurrence(call: Call, op: str, **attributes: object) -> tuple[Operand, ...
     hidden = weights[0][1].shape[1]
     call.require(
         call.attribute("hidden_size", hidden) == hidden,
-        f"hidden_size is not {hidden}, the weights'",
+        f"hidden_size is not that of the weights, {hidden}",
     )
     states = _states(call, op, (len(directions), x.shape[1], hidden), batch_first)
     found = [

@@ -23,6 +23,9 @@ _ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+_LONGEST = 2**24
+
+
 @dataclass(frozen=True)
 class _Axis:
     """How one axis changes: its size after, and the steps of the input per step of the output."""
@@ -159,19 +162,19 @@ def _resampled(
 
 def _nearest(
     call: Call, size: int, axis: _Axis, coordinates: Coordinates, rounding: str
-) -> list[int]:
+) -> np.ndarray:
     """The place of the input that every place of the output takes."""
-    call.reserve((axis.size,), np.dtype(np.int64))
+    call.require(axis.size <= _LONGEST, f"an axis would have {axis.size} places")
     positions = np.arange(axis.size, dtype=np.float64)
     if coordinates == "half_pixel":
         positions = (positions + 0.5) * axis.ratio - 0.5
     else:
         positions = positions * axis.ratio
-    return np.clip(_ROUNDINGS[rounding](positions), 0, size - 1).astype(np.int64).tolist()
+    return np.clip(_ROUNDINGS[rounding](positions), 0, size - 1).astype(np.int64)
 
 
 def _is_upsample(
-    maps: list[list[int]], x: Operand, axes: list[_Axis], coordinates: Coordinates
+    maps: list[np.ndarray], x: Operand, axes: list[_Axis], coordinates: Coordinates
 ) -> bool:
     """Whether `upsample` takes the same places: floor(o*ratio), or floor((o+1/2)*ratio)."""
     shift = {"asymmetric": 0.0, "half_pixel": 0.5}.get(coordinates)

@@ -100,7 +100,13 @@ class Tensors:
         if self.folder is None:
             raise CaptureError(f"{what} lies outside the model; capture the file, not the model")
         place = f"{what} lies in {location[:200]!r}"
-        if not location or not location.isprintable() or "\\" in location:
+        # What is not UTF-8 comes as bytes.
+        if (
+            not isinstance(location, str)
+            or not location
+            or not location.isprintable()
+            or "\\" in location
+        ):
             raise CaptureError(f"{place}, which is no path")
         folder = self.folder.resolve()
         try:
@@ -122,7 +128,7 @@ def type_name(number: int) -> str:
 def _number(entries: dict[str, str], key: str, missing: int, what: str) -> int:
     text = entries.get(key, str(missing))
     # Not int(): it takes signs, spaces, underscores and other scripts' digits.
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
+    if not (isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 20):
         raise CaptureError(f"{what} has the {key} {text[:40]!r}, which is no number of bytes")
     return int(text)
 
