@@ -130,7 +130,7 @@ def test_open_sizes_are_bound_by_name(small):
         ({"x": (1, 3, 4)}, "'x' has 4 axes, not 3"),
         ({"x": (1, 3, 4, 7)}, "'x' cannot have size 7 at axis 3: it is 6 there"),
         ({"x": (9, 3, 4, 6)}, r"exported for sizes \d to 8, not 9"),
-        ({"x": (0, 3, 4, 6)}, "exported for sizes|is of shape|not a tuple of ints of 1 or more"),
+        ({"x": (0, 3, 4, 6)}, "sizes are ints of 1 or more"),
     ],
 )
 def test_shapes_that_do_not_fit(small, shapes, message):

@@ -107,6 +107,8 @@ class _Reader:
         pending = []
         for name, shape in shapes.items():
             sizes = self.sizes_of(name)
+            if not all(type(size) is int and size > 0 for size in shape):
+                raise CaptureError(f"input {name!r} cannot be {shape}: sizes are ints of 1 or more")
             if len(shape) != len(sizes):
                 raise CaptureError(f"input {name!r} has {len(sizes)} axes, not {len(shape)}")
             pending += [
@@ -196,11 +198,10 @@ class _Reader:
             if not names:
                 continue
             origin = _origin(target, names[0], node)
+            what = f"{self.what}: an argument of {target} (node {names[0]})"
             arguments = {
-                get(given, "name", str, origin.place): self.argument(
-                    get(given, "arg", dict, origin.place), origin.place
-                )
-                for given in get(node, "inputs", list, origin.place)
+                get(given, "name", str, what): self.argument(get(given, "arg", dict, what), what)
+                for given in get(node, "inputs", list, what)
             }
             results = tuple(self.result(name) for name in names)
             yield Step(target, arguments, results, origin)
