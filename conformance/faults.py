@@ -19,7 +19,8 @@ from jit import launches, llvm, llvm_primitives, pipeline
 from jit.decide import arena, fold
 from jit.index import Index, index, substitute
 from jit.kernels import channelwise, conv
-from jit.launches import Launch, Ref
+from jit.launches import Launch, Ref, contraction
+from jit.launches import channelwise as channelwise_launches
 from jit.program import (
     Block,
     Call,
@@ -91,32 +92,41 @@ def _sizes(**changes: int) -> Plant:
     def change(sizes: dict[str, int], *_: Any) -> dict[str, int]:
         return {name: changes.get(name, n) for name, n in sizes.items()}
 
-    return _result(launches._Lowering, "conv_sizes", change)
+    return _result(contraction, "conv_sizes", change)
 
 
-def _params(method: str, change: Callable[[Mapping[str, int]], Mapping[str, int]]) -> Plant:
-    """The one launch of a step is given other numbers."""
-    return _result(
-        launches._Lowering, method, lambda launch, *_: replace(launch, params=change(launch.params))
-    )
+def _each(op: str, change: Callable[[Launch], Launch]) -> Plant:
+    """Every launch of a step of that operation is changed."""
+    original = launches.RULES[op]
+
+    def changed(*args: Any) -> Iterator[Launch]:
+        return map(change, original(*args))
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        patch.setitem(launches.RULES, op, changed)
+        if original is channelwise_launches.element:
+            patch.setattr(channelwise_launches, "element", changed)
+
+    return plant
 
 
-def _moved(method: str, buffer: str, elements: int) -> Plant:
-    """One buffer of a step's launch begins some elements off."""
+def _params(op: str, change: Callable[[Mapping[str, int]], Mapping[str, int]]) -> Plant:
+    """The launches of an operation are given other numbers."""
+    return _each(op, lambda launch: replace(launch, params=change(launch.params)))
 
-    def change(launch: Launch, *_: Any) -> Launch:
-        refs = dict(launch.buffers)
-        if buffer in refs:
-            old = refs[buffer]
-            refs[buffer] = Ref(old.segment, old.offset + 4 * elements)
-        return replace(launch, buffers=tuple(refs.items()))
 
-    return _result(launches._Lowering, method, change)
+def _off(launch: Launch, buffer: str, elements: int) -> Launch:
+    """One buffer of a launch begins some elements off."""
+    refs = dict(launch.buffers)
+    if buffer in refs:
+        old = refs[buffer]
+        refs[buffer] = Ref(old.segment, old.offset + 4 * elements)
+    return replace(launch, buffers=tuple(refs.items()))
 
 
 def _tables(change: Callable[..., tuple]) -> Plant:
     """(values, offsets, first) of every region of strips."""
-    return _result(launches._Lowering, "tables", lambda made, *args: change(*made, args[3]))
+    return _result(contraction, "tables", lambda made, *args: change(*made, args[3]))
 
 
 def _stage(name: str, change: Callable[[Program], Program]) -> Plant:
@@ -282,47 +292,47 @@ def _without_bias(draft: fold.Draft) -> fold.Draft:
     return draft if draft.bias is None else replace(draft, bias=np.zeros_like(draft.bias))
 
 
-_L = launches._Lowering
-
 FAULTS = (
     Fault("the last, narrower tile is dropped",
-          _result(launches, "regions", lambda made, *_: list(made)[:1])),
+          _result(contraction, "regions", lambda made, *_: list(made)[:1])),
     Fault("the last, lower strip is dropped",
-          _result(_L, "conv", lambda made, *_: (x for x in made if x.first_row == 0))),
-    Fault("the input is read one element on", _result(launches, "_corner", lambda n, *_: n + 1)),
+          _result(contraction, "contract", lambda made, *_: (x for x in made if x.first_row == 0))),
+    Fault("the input is read one element on", _result(contraction, "corner", lambda n, *_: n + 1)),
     Fault("padding moves no corner", _arguments(
-        launches, "_corner", lambda x, pads, *rest: (x, ((0, 0),) * len(pads), *rest))),
+        contraction, "corner", lambda x, pads, *rest: (x, ((0, 0),) * len(pads), *rest))),
     Fault("rows of tiles all read the first row", _arguments(
-        launches, "_corner", lambda x, pads, sizes, _, w0: (x, pads, sizes, 0, w0))),
+        contraction, "corner", lambda x, pads, sizes, _, w0: (x, pads, sizes, 0, w0))),
     Fault("columns of tiles all read the first column", _arguments(
-        launches, "_corner", lambda x, pads, sizes, h0, _: (x, pads, sizes, h0, 0))),
+        contraction, "corner", lambda x, pads, sizes, h0, _: (x, pads, sizes, h0, 0))),
     Fault("a region of strips is stored over the first", _arguments(
-        launches, "_row_offset", lambda place, _, *rest: (place, 0, *rest))),
+        contraction, "row_offset", lambda place, _, *rest: (place, 0, *rest))),
     Fault("the last column of a strip is dropped", _tables(_first_short)),
     Fault("one weight of the last column is lost", _tables(_drop_values)),
     Fault("columns read their neighbour's input", _tables(
         lambda values, offsets, first, _: (values, np.roll(offsets, 1), first))),
     Fault("the bias is skipped", _result(
-        _L, "pack", lambda refs, self, *more: {**refs, "bias": _zeros(self, *more[1:3])})),
+        contraction, "pack", lambda refs, to, *more: {**refs, "bias": _zeros(to, *more[1:3])})),
     Fault("every region takes the first bias", _arguments(
-        _L, "pack", lambda *args: (*args[:4], 0, *args[5:]))),
-    Fault("the halo is not zeroed", _result(_L, "margins", lambda *_: iter(()))),
+        contraction, "pack", lambda *args: (*args[:4], 0, *args[5:]))),
+    Fault("the halo is not zeroed", _result(channelwise_launches, "margins", lambda *_: iter(()))),
     Fault("the last slab of the halo is not zeroed", _result(
-        _L, "margins", lambda made, *_: iter(list(made)[:-1]))),
+        channelwise_launches, "margins", lambda made, *_: iter(list(made)[:-1]))),
     Fault("dilation is ignored", _sizes(TH=1, TW=1, TD=1)),
     Fault("the stride of planes and rows is ignored", _sizes(SD=1, SH=1)),
     Fault("only the first image is computed", _sizes(N=1)),
-    Fault("the residual is read one element on", _moved("conv_launch", "z", 1)),
-    Fault("the output is stored one element on", _moved("conv_launch", "y", 1)),
-    Fault("a scale is its neighbour's", _moved("element", "scale", 1)),
-    Fault("the second operand is read one element on", _moved("element", "z", 1)),
+    Fault("the residual is read one element on", _result(
+        contraction, "conv_launch", lambda made, *_: _off(made, "z", 1))),
+    Fault("the output is stored one element on", _result(
+        contraction, "conv_launch", lambda made, *_: _off(made, "y", 1))),
+    Fault("a scale is its neighbour's", _each("affine", lambda x: _off(x, "scale", 1))),
+    Fault("the second operand is read one element on", _each("affine", lambda x: _off(x, "z", 1))),
     Fault("a window ends at the input though padding follows", _params(
-        "pool", lambda p: {n: 0 if n[0] == "Q" else v for n, v in p.items()})),
-    Fault("padding is not counted in averages", _result(
-        _L, "pool", lambda launch, *_: replace(launch, kernel=replace(
+        "avg_pool", lambda p: {n: 0 if n[0] == "Q" else v for n, v in p.items()})),
+    Fault("padding is not counted in averages", _each(
+        "avg_pool", lambda launch: replace(launch, kernel=replace(
             launch.kernel, divisor=launch.kernel.divisor.replace("padded_", ""))))),
     Fault("a window begins one element late", _params(
-        "pool", lambda p: {n: max(0, v - 1) if n[0] == "P" else v for n, v in p.items()})),
+        "max_pool", lambda p: {n: max(0, v - 1) if n[0] == "P" else v for n, v in p.items()})),
     Fault("a relayout walks channels one element apart too far", _params(
         "relayout", lambda p: {**p, "XC": p["XC"] + 1})),
     Fault("a relayout drops the last channel", _params(
@@ -347,10 +357,10 @@ FAULTS = (
     Fault("minimum is maximum", _spelled("minimum", llvm_primitives.SPELLINGS["maximum"])),
     Fault("products are subtracted", _text("fmul", "fsub")),
     Fault("polynomials end at the fourth power", _arguments(
-        llvm_primitives, "_taylor", lambda out, lanes, r, a, b: (out, lanes, r, a, min(b, 4)))),
+        llvm_primitives, "_horner", lambda out, lanes, x, series: (out, lanes, x, series[:4]))),
     Fault("polynomials end one power early", _arguments(
-        llvm_primitives, "_taylor",
-        lambda out, lanes, r, a, b: (out, lanes, r, a, b - 1)), subtle=True),
+        llvm_primitives, "_horner",
+        lambda out, lanes, x, series: (out, lanes, x, series[:-1])), subtle=True),
     Fault("expm1 subtracts 1 everywhere", _spelled("expm1", _cancelling_expm1), subtle=True),
     Fault("clamp has no upper limit", _activated(_unclamped)),
     Fault("a slope has the wrong sign", _activated(_steep)),

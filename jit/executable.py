@@ -87,7 +87,10 @@ class Executable:
                     f"input {name!r} has shape {tuple(np.shape(array))}, the plan was "
                     f"made for {shape}"
                 )
-            data = np.ascontiguousarray(array, dtype=np.float32)
+            if self.plan.places[name].dtype == "i32":
+                data = _indices(self.plan, name, array)
+            else:
+                data = np.ascontiguousarray(array, dtype=np.float32)
             self._placement.write(f"input:{name}", data)
 
     def run(
@@ -170,6 +173,21 @@ class Executable:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _indices(plan: Plan, name: str, array: np.ndarray) -> np.ndarray:
+    """An input that indexes embeddings, as int32.
+
+    Raises:
+        InputError: an index is no whole number, or no row of every table that it indexes.
+    """
+    tables = [s.inputs[1] for s in plan.steps if s.op == "embedding" and s.inputs[0] == name]
+    rows = min(plan.places[table].shape[0] for table in tables)
+    found = np.asarray(array)
+    whole = found.dtype.kind in "iuf" and bool(np.all(found == np.trunc(found)))
+    if not whole or found.min() < 0 or found.max() >= rows:
+        raise InputError(f"input {name!r} must hold whole numbers from 0 to {rows - 1}: indices")
+    return np.ascontiguousarray(found, dtype=np.int32)
 
 
 def open_executable(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
@@ -12,12 +11,31 @@ from refimpl.importers import CaptureError
 from refimpl.importers.build import Builder
 from refimpl.ops import Shape, ShapeError
 
+# Whole numbers up to here, and no further, are all float32 values.
+_LARGEST_EXACT = 2**24
+
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor argument: the name of the value in the Graph."""
+    """A tensor of the model.
+
+    Attributes:
+        name: of the value in the Graph, or what it will be called there if it becomes a constant.
+        shape: as torch has it.
+        dtype: torch's name of it, without the "torch.".
+        array: what it holds, where that is known at capture.
+        origin: the constant of which it is the transpose, where it is one.
+    """
 
     name: str
+    shape: Shape
+    dtype: str
+    array: np.ndarray | None = field(default=None, compare=False, repr=False)
+    origin: Value | None = None
+
+
+Operand = Value | str | float
+"""What becomes an input of a node: a tensor of the model, a value of the Graph, or a number."""
 
 
 @dataclass(frozen=True)
@@ -26,50 +44,69 @@ class Call:
 
     Attributes:
         builder: the Graph under construction.
-        arguments: all of them by name, the defaults too; tensors as Value.
-        result: the shape of the (first) result, as torch computed it.
+        results: the shapes of the results, as torch computed them.
         path: the dotted path of whatever is called, for the names of values and constants.
         place: operator, node and position in the module, for messages.
     """
 
     builder: Builder
-    arguments: Mapping[str, Any]
-    result: Shape
+    results: tuple[Shape, ...]
     path: str
     place: str
+
+    @property
+    def result(self) -> Shape:
+        """The shape of the first result."""
+        return self.results[0]
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise CaptureError with the place and the reason."""
         raise CaptureError(f"{self.place}: {reason}")
 
-    def shape(self, argument: str) -> Shape:
-        """The shape of a tensor argument."""
-        return self.builder.shapes[self.arguments[argument].name]
+    def require(self, condition: bool, reason: str) -> None:
+        """Refuse the call unless the condition holds."""
+        if not condition:
+            self.refuse(reason)
 
-    def tensor(self, argument: str) -> str:
-        """The value of a tensor argument; a number becomes a scalar constant, float32 as torch's.
+    def name(self, operand: Operand) -> str:
+        """The value of the Graph; what is known at capture becomes a constant.
 
-        torch, too, computes with the number rounded to the tensor's type.
+        A number becomes a float32 scalar: torch, too, rounds it to the tensor's type.
+
+        Raises:
+            CaptureError: a known tensor has no exact float32 counterpart.
         """
-        value = self.arguments[argument]
-        if isinstance(value, Value):
-            return value.name
-        return self.constant(argument, np.float32(value))
+        if isinstance(operand, str):
+            return operand
+        if not isinstance(operand, Value):
+            return self.constant("number", np.float32(operand))
+        if operand.array is None:
+            return operand.name
+        return self.builder.constant(operand.name, self._as_float32(operand.name, operand.array))
 
-    def constant(self, role: str, array: np.ndarray | np.float32) -> str:
+    def constant(self, role: str, array: np.ndarray | np.float32 | float) -> str:
         """A constant that the model does not name, called after its role in this call."""
         name = self.builder.unique(f"{self.path}.{role}")
         return self.builder.constant(name, np.asarray(array, np.float32))
 
-    def only(self, argument: str, *allowed: Any) -> None:
-        """Refuse the call unless the argument has one of these values."""
-        value = self.arguments[argument]
-        if value not in allowed:
-            self.refuse(f"{argument}={value} has no counterpart here; only {allowed[0]} has")
+    def add(self, op: str, *inputs: Operand, **attributes: Any) -> str:
+        """Add the node; the value it defines.
 
-    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """Add the node; the value it defines."""
+        Raises:
+            CaptureError: the inputs do not fit the operator.
+        """
+        names = tuple(self.name(operand) for operand in inputs)
         try:
-            return self.builder.add(self.path.replace(".", "_"), op, inputs, **attributes)
+            return self.builder.add(self.path.replace(".", "_"), op, names, **attributes)
         except ShapeError as error:
             self.refuse(str(error))
+
+    def shape(self, operand: str | Value) -> Shape:
+        """The shape of a value."""
+        return operand.shape if isinstance(operand, Value) else self.builder.shapes[operand]
+
+    def _as_float32(self, name: str, array: np.ndarray) -> np.ndarray:
+        whole = array.dtype.kind in "iub" and bool(np.all(abs(array) <= _LARGEST_EXACT))
+        if array.dtype != np.float32 and not whole:
+            self.refuse(f"{name!r} is torch.{array.dtype}; only float32 can be captured")
+        return array.astype(np.float32, copy=False)

@@ -8,10 +8,9 @@ import inspect
 import io
 import logging
 import operator
-import re
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,16 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx import Node as FxNode
 from torch.nn.utils import parametrize
 
-from refimpl.graph import Constant, Graph, GraphError, Shape, Sparsity
+from refimpl.graph import Constant, Graph, Sparsity
 from refimpl.importers import CaptureError
-from refimpl.importers.aten import RULES, Call, Value
-from refimpl.importers.build import Builder
+from refimpl.importers.exported import Known, Origin, Program, Ref, Result, Step, user_line
+from refimpl.importers.walk import graph_of
 from refimpl.schemes import Scheme
 
 Masks = Mapping[str, tuple[Scheme, np.ndarray]]
 
 _TORCH = str(Path(torch.__file__).parent)
 _INSPECT = inspect.__file__
-_ASSERTION = "aten._assert_tensor_metadata.default"
-_MOST_LINES = 10
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 def capture(module: nn.Module, example: tuple[Tensor, ...], *, masks: Masks | None = None) -> Graph:
@@ -47,7 +43,9 @@ def capture(module: nn.Module, example: tuple[Tensor, ...], *, masks: Masks | No
 
     Args:
         module: of float32 parameters.
-        example: the positional arguments of `forward`, float32; only their shapes matter.
+        example: the positional arguments of `forward`; only their shapes matter.  They are
+            float32, or int64 where the module does nothing but look up embeddings with them: the
+            Graph takes such indices as float32, too.
         masks: of pruned weights, by the parameter's name: the scheme and the mask (bool, of the
             weight's shape, True = kept).  The weights must be masked already.
 
@@ -60,7 +58,7 @@ def capture(module: nn.Module, example: tuple[Tensor, ...], *, masks: Masks | No
     program = _exported(baked, example)
     names = _first_names(baked)
     sparsity = _sparsity(masks or {}, names)
-    return _Capture(program, names).graph(type(module).__name__, sparsity)
+    return graph_of(_program(type(module).__name__, program, names), _TorchFolder(), sparsity)
 
 
 def _check_example(example: tuple[Tensor, ...]) -> None:
@@ -70,20 +68,32 @@ def _check_example(example: tuple[Tensor, ...]) -> None:
         if not isinstance(value, Tensor):
             kind = type(value).__name__
             raise CaptureError(f"argument {position} of the example is a {kind}, not a tensor")
-        if value.dtype != torch.float32:
+        if value.dtype not in (torch.float32, torch.int64, torch.int32):
             raise CaptureError(f"argument {position} of the example is {value.dtype}, not float32")
 
 
 def _baked_copy(module: nn.Module) -> nn.Module:
     """A copy in evaluation mode, with plain weights where there were parametrised ones."""
     try:
-        baked = copy.deepcopy(module).eval()
+        baked = copy.deepcopy(module, _shared(module)).eval()
     except Exception as error:
         raise CaptureError(f"{type(module).__name__} cannot be copied: {error}") from error
     for child in baked.modules():
         if parametrize.is_parametrized(child):
             _bake(child)
     return baked
+
+
+def _shared(module: nn.Module) -> dict[int, Any]:
+    """What a copy of the module may share with it: all tensors that baking leaves alone."""
+    own = {
+        id(tensor)
+        for child in module.modules()
+        if parametrize.is_parametrized(child)
+        for tensor in (*child.parameters(), *child.buffers())
+    }
+    tensors = (*module.parameters(), *module.buffers())
+    return {id(tensor): tensor for tensor in tensors if id(tensor) not in own}
 
 
 def _bake(module: nn.Module) -> None:
@@ -165,160 +175,150 @@ def _sparsity(masks: Masks, names: Mapping[str, str]) -> dict[str, Sparsity]:
     }
 
 
-class _Capture:
-    """One walk over an exported program."""
-
-    def __init__(self, program: ExportedProgram, names: Mapping[str, str]) -> None:
-        """Args: the program, and the name to use for each name of a parameter or buffer."""
-        self.program = program
-        self.names = names
-        self.tensors = {**program.state_dict, **program.constants}
-        self.placeholders = dict(_constants(program))
-        inputs = list(_inputs(program))
-        self.builder = Builder(inputs, reserved={*self.placeholders.values(), *names})
-        self.values = {name: name for name, _ in inputs}
-
-    def graph(self, name: str, sparsity: Mapping[str, Sparsity]) -> Graph:
-        """The Graph; see `capture`."""
-        calls = [node for node in self.program.graph.nodes if node.op == "call_function"]
-        _refuse_unknown(calls)
-        for node in calls:
-            self.visit(node)
-        results = enumerate(self.program.graph_signature.output_specs)
-        outputs = [self.output(position, spec) for position, spec in results]
-        unused = sorted(set(sparsity) - set(self.builder.constants))
-        if unused:
-            raise CaptureError(f"a mask is given for {unused[0]!r}, which no operator uses")
-        try:
-            return self.builder.graph(name, outputs, sparsity)
-        except GraphError as error:
-            raise CaptureError(f"{name} was captured, but {error}") from error
-
-    def visit(self, node: FxNode) -> None:
-        """Add what one node computes."""
-        if str(node.target) == _ASSERTION:
-            return
-        if node.target is operator.getitem:
-            self.values[node.name] = self.first_result(node)
-            return
-        call = Call(
-            self.builder, self.arguments(node), _result_shape(node), _path(node), _place(node)
-        )
-        value = RULES[str(node.target)](call)
-        if self.builder.shapes[value] != call.result:
-            call.refuse(
-                f"torch makes {call.result} of it, the operator here {self.builder.shapes[value]}"
-            )
-        self.values[node.name] = value
-
-    def first_result(self, node: FxNode) -> str:
-        """Of operators with several results (batch norm's statistics, a pool's indices)."""
-        source = node.all_input_nodes[0]
-        if node.args[1] != 0:
-            raise CaptureError(f"{_place(source)}: only its first result has a counterpart here")
-        return self.values[source.name]
-
-    def arguments(self, node: FxNode) -> dict[str, Any]:
-        """All arguments of a call by name, the defaults filled in, tensors as Value."""
-        schema = node.target._schema.arguments  # type: ignore[union-attr]
-        given = {argument.name: value for argument, value in zip(schema, node.args, strict=False)}
-        defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
-        known = {**defaults, **given, **node.kwargs}
-        known = {key: str(v) if isinstance(v, torch.dtype) else v for key, v in known.items()}
-        return {key: self.argument(value) for key, value in known.items()}
-
-    def argument(self, value: Any) -> Any:
-        """An argument with its tensors as Value, in lists too."""
-        if isinstance(value, (list, tuple)):
-            return [self.argument(item) for item in value]
-        return self.value(value) if isinstance(value, FxNode) else value
-
-    def value(self, node: FxNode) -> Value:
-        """What a node computed, or the parameter or buffer that it stands for."""
-        if node.name not in self.values:
-            self.values[node.name] = self.constant(node)
-        return Value(self.values[node.name])
-
-    def constant(self, node: FxNode) -> str:
-        name = self.placeholders[node.name]
-        tensor = self.tensors[name]
-        if tensor.dtype != torch.float32:
-            raise CaptureError(f"{name!r} is {tensor.dtype}; only float32 can be captured")
-        return self.builder.constant(self.names.get(name, name), tensor.detach().cpu().numpy())
-
-    def output(self, position: int, spec: Any) -> str:
-        """The value of one output; nested ones come flattened, in torch's order."""
-        if spec.kind != OutputKind.USER_OUTPUT:
-            kind = spec.kind.name.lower().replace("_", " ")
-            raise CaptureError(f"the module changes {spec.target!r} as it runs ({kind})")
-        if not isinstance(spec.arg, TensorArgument):
-            raise CaptureError(f"output {position} is {spec.arg.value!r}, not a tensor")
-        node = next(n for n in self.program.graph.nodes if n.name == spec.arg.name)
-        return self.value(node).name
+def _program(name: str, program: ExportedProgram, names: Mapping[str, str]) -> Program:
+    """What torch exported, in words of ours; `names` says which to use of a parameter's."""
+    tensors = {**program.state_dict, **program.constants}
+    constants = _constants(program)
+    known = {placeholder: _known(of, tensors[of]) for placeholder, of in constants.items()}
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    places = _results_by_place(calls)
+    steps = tuple(_step(node, places) for node in calls if node.target is not operator.getitem)
+    specs = enumerate(program.graph_signature.output_specs)
+    outputs = tuple(places.get(of, of) for of in (_output(i, spec) for i, spec in specs))
+    return Program(name, tuple(_inputs(program)), known, steps, outputs, names)
 
 
-def _constants(program: ExportedProgram) -> Iterator[tuple[str, str]]:
-    """(placeholder, name in the module) of parameters, buffers and constants."""
-    for spec in program.graph_signature.input_specs:
-        if spec.kind != InputKind.USER_INPUT:
-            yield spec.arg.name, str(spec.target)
+def _constants(program: ExportedProgram) -> dict[str, str]:
+    """The placeholders of parameters, buffers and constants, and their names in the module."""
+    specs = program.graph_signature.input_specs
+    return {s.arg.name: str(s.target) for s in specs if s.kind != InputKind.USER_INPUT}
 
 
-def _refuse_unknown(calls: list[FxNode]) -> None:
-    """Name everything that cannot be captured at once, not one thing per attempt."""
-    unknown = [
-        node
-        for node in calls
-        if node.target is not operator.getitem and str(node.target) not in (*RULES, _ASSERTION)
-    ]
-    if unknown:
-        lines = [f"{_place(node)}: there is no operator for it here" for node in unknown]
-        more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
-        raise CaptureError("\n".join([*lines[:_MOST_LINES], *more]))
-
-
-def _inputs(program: ExportedProgram) -> Iterator[tuple[str, Shape]]:
+def _inputs(program: ExportedProgram) -> Iterator[Result]:
     names = program.graph_signature.user_inputs
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in names:
-            yield node.name, _result_shape(node)
+            yield _result(node.name, node.meta.get("val"), f"input {node.name!r}")
 
 
-def _result_shape(node: FxNode) -> Shape:
-    """The shape of a node's (first) result, which must be a float32 tensor of fixed shape."""
-    result = node.meta.get("val")
-    first = result[0] if isinstance(result, (tuple, list)) else result
-    if not isinstance(first, Tensor):
-        raise CaptureError(f"{_place(node)}: its result is a {type(first).__name__}, not a tensor")
-    if first.dtype != torch.float32:
-        raise CaptureError(f"{_place(node)}: its result is {first.dtype}, not float32")
-    if not all(type(size) is int for size in first.shape):
-        raise CaptureError(f"{_place(node)}: its shape {tuple(first.shape)} is not fixed")
-    return tuple(first.shape)
+def _known(name: str, tensor: Tensor) -> Known:
+    plain = tensor.detach().cpu()
+    try:
+        array = plain.numpy()
+    except TypeError:
+        array = None
+    return Known(name, _dtype(tensor.dtype), array)
 
 
-def _path(node: FxNode) -> str:
-    """The dotted path for names: the module of torch.nn, or its user's module and the operator."""
-    path, kind = _module(node)
-    name = str(node.target).split(".")[1].strip("_")
-    # torch may compute a view only where it is read, and then it counts as the reader's.
-    own = name != "view" or kind.endswith("latten")
-    if kind.startswith("torch.nn.modules.") and path and own:
-        return path
-    return f"{path}.{name}" if path else name
+def _results_by_place(calls: Sequence[FxNode]) -> dict[str, str]:
+    """The name of the result that each getitem picks out of a call with several."""
+    return {
+        node.name: _name_of_result(node.all_input_nodes[0], node.args[1])
+        for node in calls
+        if node.target is operator.getitem
+    }
 
 
-def _place(node: FxNode) -> str:
-    """Operator, node, path of the module and line of the user's code, for messages."""
-    path, kind = _module(node)
-    place = path or f"the module's own forward ({kind.rpartition('.')[2]})"
-    frames = [f for f in _FRAME.findall(node.meta.get("stack_trace") or "") if _TORCH not in f[0]]
-    line = f" ({Path(frames[-1][0]).name}:{frames[-1][1]})" if frames else ""
-    return f"cannot capture {node.target} (node {node.name}) in {place}{line}"
+def _name_of_result(node: FxNode, position: Any) -> str:
+    return f"{node.name}.{position}"
 
 
-def _module(node: FxNode) -> tuple[str, str]:
-    """Path and qualified class of the innermost module that a node comes from."""
+def _step(node: FxNode, places: Mapping[str, str]) -> Step:
+    found = node.meta.get("val")
+    if isinstance(found, (tuple, list)):
+        names = [(_name_of_result(node, position), value) for position, value in enumerate(found)]
+    else:
+        names = [(node.name, found)]
+    origin = _origin(node)
+    results = tuple(
+        _result(name, value, origin.place) for name, value in names if value is not None
+    )
+    return Step(str(node.target), _arguments(node, places), results, origin)
+
+
+def _result(name: str, value: Any, place: str) -> Result:
+    if not isinstance(value, Tensor):
+        raise CaptureError(f"{place}: its result is a {type(value).__name__}, not a tensor")
+    if not all(type(size) is int for size in value.shape):
+        raise CaptureError(f"{place}: its shape {tuple(value.shape)} is not fixed")
+    return Result(name, tuple(value.shape), _dtype(value.dtype))
+
+
+def _arguments(node: FxNode, places: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of a call by name."""
+    schema = getattr(node.target, "_schema", None)
+    names = [argument.name for argument in schema.arguments] if schema else []
+    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    return {name: _argument(value, places) for name, value in given.items()}
+
+
+def _argument(value: Any, places: Mapping[str, str]) -> Any:
+    if isinstance(value, FxNode):
+        return Ref(places.get(value.name, value.name))
+    if isinstance(value, torch.dtype):
+        return _dtype(value)
+    if isinstance(value, (list, tuple)):
+        return [_argument(item, places) for item in value]
+    return value
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _output(position: int, spec: Any) -> str:
+    """The program's name of an output; nested ones come flattened, in torch's order."""
+    if spec.kind != OutputKind.USER_OUTPUT:
+        kind = spec.kind.name.lower().replace("_", " ")
+        raise CaptureError(f"the module changes {spec.target!r} as it runs ({kind})")
+    if not isinstance(spec.arg, TensorArgument):
+        raise CaptureError(f"output {position} is {spec.arg.value!r}, not a tensor")
+    return spec.arg.name
+
+
+def _origin(node: FxNode) -> Origin:
     stack = node.meta.get("nn_module_stack") or {"": ("", "")}
     path, kind = list(stack.values())[-1]
-    return path, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+    line = user_line(node.meta.get("stack_trace") or "", _TORCH)
+    return Origin(str(node.target), node.name, path, kind, line)
+
+
+class _TorchFolder:
+    """Computes with torch itself what depends on no input."""
+
+    def knows(self, target: str) -> bool:
+        """Every operator but those that draw at random."""
+        found = _operator(target)
+        return found is not None and torch.Tag.nondeterministic_seeded not in found.tags
+
+    def fold(self, step: Step, arguments: Mapping[str, Any]) -> Sequence[np.ndarray]:
+        """The results of a call, its tensors given as arrays."""
+        found = _operator(step.target)
+        assert found is not None, "only known operators are folded"
+        given = {name: _to_torch(value, found, name) for name, value in arguments.items()}
+        with torch.no_grad():
+            results = found(**given)
+        several = results if isinstance(results, (tuple, list)) else (results,)
+        return [result.detach().cpu().numpy() for result in several if result is not None]
+
+
+def _operator(target: str) -> Any:
+    """torch's operator of this name, or None."""
+    found: Any = torch.ops
+    for part in target.split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, torch._ops.OpOverload) else None
+
+
+def _to_torch(value: Any, of: Any, name: str) -> Any:
+    """An argument of an operator as torch takes it."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
+    if isinstance(value, list):
+        return [_to_torch(item, of, name) for item in value]
+    kinds = {argument.name: str(argument.type) for argument in of._schema.arguments}
+    # A dtype is an int in the schema and a name here.
+    if isinstance(value, str) and hasattr(torch, value) and "str" not in kinds[name]:
+        return getattr(torch, value)
+    return value

@@ -1,0 +1,323 @@
+"""Capture of a .pt2 file that torch.export.save has written; torch is not needed, nor imported.
+
+The file is data: its JSON is read entry by entry, each held to its type, and mapped to Graph nodes
+by the same rules as a module is (`refimpl.importers.aten`).  Nothing in it is unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from refimpl.graph import Graph
+from refimpl.importers import CaptureError
+from refimpl.importers.archive import DTYPES, Archive
+from refimpl.importers.exported import Known, Origin, Program, Ref, Result, Step, user_line
+from refimpl.importers.fields import expect, get, only
+from refimpl.importers.folding import NumpyFolder
+from refimpl.importers.functional import functional
+from refimpl.importers.symbols import OpenSizeError, bind, size_of
+from refimpl.importers.walk import graph_of
+from refimpl.ops import Shape
+
+_KNOWN = {
+    "parameter": "parameter_name",
+    "buffer": "buffer_name",
+    "tensor_constant": "tensor_constant_name",
+}
+_LARGEST_SIZE = 2**31 - 1
+
+
+def capture(path: str | Path, *, shapes: Mapping[str, Shape] | None = None) -> Graph:
+    """The Graph of a saved torch.export program.
+
+    Args:
+        path: of the .pt2 file.
+        shapes: of inputs, by name, where the export left sizes open; all sizes of each.
+
+    Raises:
+        CaptureError: it is no such file, it is malformed, an open size is not bound, or something
+            in it has no counterpart here; the message names the file or the place in the model.
+    """
+    with closing(Archive(Path(path))) as archive:
+        model = archive.model()
+        module = get(model, "graph_module", dict, f"{path}")
+        ranges = get(model, "range_constraints", dict, f"{path}")
+        reader = _Reader(module, archive.tensors(), f"{path}")
+        program = reader.program(Path(path).stem, shapes or {}, ranges)
+        return graph_of(functional(program), NumpyFolder(), {})
+
+
+class _Reader:
+    """The parsed JSON of a program, with the sizes that are bound so far."""
+
+    def __init__(self, model: Any, tensors: Mapping[str, Known], what: str) -> None:
+        self.graph = get(model, "graph", dict, what)
+        self.signature = get(model, "signature", dict, what)
+        self.metas = get(self.graph, "tensor_values", dict, what)
+        self.tensors = tensors
+        self.what = what
+        self.bound: dict[str, int] = {}
+
+    def program(self, name: str, shapes: Mapping[str, Shape], ranges: dict[str, Any]) -> Program:
+        """The program, every size of it fixed."""
+        known, inputs = self.placeholders()
+        self.bind(inputs, shapes)
+        self.require_ranges(ranges)
+        steps = tuple(self.steps())
+        outputs = tuple(self.outputs())
+        kinds = [step.origin.outermost for step in steps if step.origin.outermost]
+        called = kinds[0].rpartition(".")[2] if kinds else name
+        results = tuple(self.result(name) for name in inputs)
+        return Program(called, results, known, steps, outputs, _tied(known.values()))
+
+    def placeholders(self) -> tuple[dict[str, Known], list[str]]:
+        """Parameters and constants by their names in the program, and the user's inputs."""
+        known, inputs = {}, []
+        for spec in get(self.signature, "input_specs", list, self.what):
+            kind, entry = only(spec, f"an input of {self.what}")
+            if kind in _KNOWN:
+                name = get(get(entry, "arg", dict, kind), "name", str, kind)
+                of = get(entry, _KNOWN[kind], str, kind)
+                if of not in self.tensors:
+                    raise CaptureError(f"{self.what} has no tensor for the {kind} {of!r}")
+                known[name] = self.tensors[of]
+            elif kind == "user_input":
+                inputs += self.user_input(entry)
+            elif kind != "constant_input":
+                raise CaptureError(f"{self.what}: an input is a {kind}, not a tensor")
+        return known, inputs
+
+    def user_input(self, entry: Any) -> list[str]:
+        """The name of an input that is a tensor; one that was fixed by the export is none."""
+        kind, value = only(get(entry, "arg", dict, "an input"), "an input")
+        if kind == "as_tensor":
+            return [get(value, "name", str, "an input")]
+        if kind in ("as_none", "as_int", "as_float", "as_bool", "as_string"):
+            return []
+        raise CaptureError(f"{self.what}: an input is a {kind.removeprefix('as_')}, not a tensor")
+
+    def bind(self, inputs: list[str], shapes: Mapping[str, Shape]) -> None:
+        """Bind the open sizes of the inputs to those that the user gives."""
+        for name in shapes:
+            if name not in inputs:
+                raise CaptureError(f"{self.what} has no input {name!r}; it has {', '.join(inputs)}")
+        pending = []
+        for name, shape in shapes.items():
+            sizes = self.sizes_of(name)
+            if len(shape) != len(sizes):
+                raise CaptureError(f"input {name!r} has {len(sizes)} axes, not {len(shape)}")
+            pending += [
+                (name, axis, *pair) for axis, pair in enumerate(zip(sizes, shape, strict=True))
+            ]
+        # Plain symbols come first, so that sizes made of them are known.
+        for fits in (False, True):
+            for name, axis, size, wanted in pending:
+                if not bind(size, wanted, self.bound) and fits:
+                    self.refuse_size(name, axis, wanted, size)
+        for name in inputs:
+            self.require_bound(name)
+
+    def refuse_size(self, name: str, axis: int, wanted: int, size: str) -> None:
+        """Say why an input cannot have the size."""
+        try:
+            fixed = size_of(size, self.bound)
+        except OpenSizeError:
+            fixed = None
+        reason = f"is {fixed} there" if fixed is not None else "is made of others there"
+        raise CaptureError(f"input {name!r} cannot have size {wanted} at axis {axis}: it {reason}")
+
+    def require_bound(self, name: str) -> None:
+        """Refuse an input of open size, by name."""
+        try:
+            self.shape(name)
+        except OpenSizeError:
+            hints = "x".join(str(hint) for hint in self.hints(name))
+            raise CaptureError(
+                f"{self.what} leaves sizes of its input {name!r} open; "
+                f"give all of them, such as {name}={hints}"
+            ) from None
+
+    def require_ranges(self, ranges: dict[str, Any]) -> None:
+        """Hold the bound sizes to what the model was exported for."""
+        for symbol, limits in ranges.items():
+            low, high = (expect(limits, dict, symbol).get(key) for key in ("min_val", "max_val"))
+            size = self.bound.get(symbol)
+            if size is None:
+                continue
+            if (type(low) is int and size < low) or (type(high) is int and size > high):
+                raise CaptureError(
+                    f"{self.what} was exported for sizes {low} to {high}, not {size}"
+                )
+
+    def sizes_of(self, name: str) -> list[str]:
+        """The sizes of a tensor as expressions."""
+        meta = get(self.metas, name, dict, f"{self.what}: its tensors")
+        return [_expression(size, name) for size in get(meta, "sizes", list, name)]
+
+    def hints(self, name: str) -> Iterator[Any]:
+        """The sizes that a tensor had at the export, or ? where unknown."""
+        for size in get(get(self.metas, name, dict, name), "sizes", list, name):
+            kind, value = only(size, name)
+            hint = value.get("hint") if kind == "as_expr" else {"as_int": value}
+            yield hint.get("as_int", "?") if isinstance(hint, dict) else "?"
+
+    def shape(self, name: str) -> Shape:
+        """The shape of a tensor.
+
+        Raises:
+            OpenSizeError: a size depends on a symbol that is not bound.
+            CaptureError: it has none that a Graph could have.
+        """
+        shape = tuple(size_of(size, self.bound) for size in self.sizes_of(name))
+        if not all(0 <= size <= _LARGEST_SIZE for size in shape) or len(shape) > 32:
+            raise CaptureError(f"{self.what}: {name!r} is of shape {shape}")
+        return shape
+
+    def result(self, name: str) -> Result:
+        """A tensor that is defined."""
+        meta = get(self.metas, name, dict, f"{self.what}: its tensors")
+        dtype = DTYPES.get(get(meta, "dtype", int, name), "of an unknown dtype")
+        try:
+            return Result(name, self.shape(name), dtype)
+        except OpenSizeError as error:
+            raise CaptureError(
+                f"{self.what}: the shape of {name!r} depends on values, through {error.symbol}"
+            ) from None
+
+    def steps(self) -> Iterator[Step]:
+        """The calls that make tensors; those that only compute sizes are left out."""
+        for node in get(self.graph, "nodes", list, self.what):
+            target = get(node, "target", str, f"a node of {self.what}")
+            target = target.removeprefix("torch.ops.")
+            names = list(self.defined(node, target))
+            if not names:
+                continue
+            origin = _origin(target, names[0], node)
+            arguments = {
+                get(given, "name", str, origin.place): self.argument(
+                    get(given, "arg", dict, origin.place), origin.place
+                )
+                for given in get(node, "inputs", list, origin.place)
+            }
+            results = tuple(self.result(name) for name in names)
+            yield Step(target, arguments, results, origin)
+
+    def defined(self, node: Any, what: str) -> Iterator[str]:
+        """The names of the tensors that a node makes."""
+        for output in get(node, "outputs", list, what):
+            kind, value = only(output, what)
+            if kind == "as_tensor":
+                yield get(value, "name", str, what)
+            elif kind == "as_tensors":
+                for tensor in expect(value, list, what):
+                    yield get(tensor, "name", str, what)
+
+    def argument(self, union: Any, place: str) -> Any:
+        """An argument, tensors as Ref, sizes as ints."""
+        kind, value = only(union, place)
+        if kind == "as_none":
+            return None
+        if kind == "as_scalar_type":
+            return DTYPES.get(expect(value, int, place), "of an unknown dtype")
+        if kind in ("as_memory_format", "as_layout", "as_device"):
+            return kind
+        for plain, one in _PLAIN.items():
+            if kind == plain:
+                return one(self, value, place)
+            if kind == f"{plain}s":
+                return [one(self, item, place) for item in expect(value, list, place)]
+        raise CaptureError(f"{place}: an argument is a {kind.removeprefix('as_')}")
+
+    def tensor(self, value: Any, place: str) -> Ref:
+        """A tensor that is read."""
+        return Ref(get(value, "name", str, place))
+
+    def optional(self, value: Any, place: str) -> Ref | None:
+        """A tensor that may be missing."""
+        kind, found = only(value, place)
+        return self.tensor(found, place) if kind == "as_tensor" else None
+
+    def symbolic(self, value: Any, place: str) -> int:
+        """A size that is computed from others, or fixed."""
+        kind, found = only(value, place)
+        if kind == "as_int":
+            return expect(found, int, place)
+        sizes = get(self.graph, "sym_int_values", dict, self.what)
+        expression = _expression(get(sizes, expect(found, str, place), dict, place), place)
+        try:
+            return size_of(expression, self.bound)
+        except OpenSizeError as error:
+            raise CaptureError(f"{place}: a size depends on values, {error.symbol}") from None
+
+    def number(self, value: Any, place: str) -> float:
+        """A float; JSON has no word for those that are not finite."""
+        if value in ("Infinity", "-Infinity", "NaN"):
+            return float(value)
+        return float(value) if type(value) is int else expect(value, float, place)
+
+    def flag(self, value: Any, place: str) -> bool:
+        """True or False."""
+        return expect(value, bool, place)
+
+    def text(self, value: Any, place: str) -> str:
+        """A string."""
+        return expect(value, str, place)
+
+    def whole(self, value: Any, place: str) -> int:
+        """An int."""
+        return expect(value, int, place)
+
+    def outputs(self) -> Iterator[str]:
+        """The names of the outputs."""
+        for position, spec in enumerate(get(self.signature, "output_specs", list, self.what)):
+            kind, entry = only(spec, f"output {position}")
+            if kind != "user_output":
+                raise CaptureError(f"the module changes a tensor as it runs ({kind})")
+            found, value = only(get(entry, "arg", dict, f"output {position}"), f"output {position}")
+            if found != "as_tensor":
+                raise CaptureError(
+                    f"output {position} is a {found.removeprefix('as_')}, not a tensor"
+                )
+            yield get(value, "name", str, f"output {position}")
+
+
+_PLAIN = {
+    "as_tensor": _Reader.tensor,
+    "as_optional_tensor": _Reader.optional,
+    "as_sym_int": _Reader.symbolic,
+    "as_int": _Reader.whole,
+    "as_float": _Reader.number,
+    "as_bool": _Reader.flag,
+    "as_string": _Reader.text,
+}
+"""How each kind of argument is read, alone or in lists."""
+
+
+def _expression(union: Any, what: str) -> str:
+    """A size as an expression of symbols."""
+    kind, value = only(union, what)
+    if kind == "as_int":
+        return str(expect(value, int, what))
+    return get(value, "expr_str", str, what)
+
+
+def _origin(target: str, node: str, record: Any) -> Origin:
+    """Where in the model a node comes from, as far as the file says."""
+    metadata = record.get("metadata")
+    found = metadata if isinstance(metadata, dict) else {}
+    stack = [entry.split(",", 2) for entry in str(found.get("nn_module_stack", "")).split(";")]
+    modules = [entry[1:] for entry in stack if len(entry) == 3]
+    # Nodes that torch itself inserted have a stack without paths.
+    path, kind = modules[-1] if modules and not modules[-1][0].startswith("_empty") else ("", "")
+    line = user_line(str(found.get("stack_trace", "")), "site-packages/torch/")
+    outermost = modules[0][1] if modules and not modules[0][0] else ""
+    return Origin(target, node, path, kind, line, outermost)
+
+
+def _tied(tensors: Iterator[Known] | Any) -> dict[str, str]:
+    """For every name of a tensor, the first of those that share its array."""
+    first: dict[int, str] = {}
+    return {known.name: first.setdefault(id(known.array), known.name) for known in tensors}
