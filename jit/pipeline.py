@@ -10,36 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from jit.kernels.channelwise import (
-    ElementKernel,
-    HaloKernel,
-    PoolKernel,
-    RelayoutKernel,
-    naive_element,
-    naive_halo,
-    naive_pool,
-    naive_relayout,
-)
-from jit.kernels.conv import ConvKernel, naive
-from jit.kernels.depthwise import DepthwiseKernel, naive_depthwise
-from jit.kernels.gather import (
-    BlendKernel,
-    EmbeddingKernel,
-    TakeKernel,
-    naive_blend,
-    naive_embedding,
-    naive_take,
-)
-from jit.kernels.matmul import MatmulKernel, naive_matmul
-from jit.kernels.norms import (
-    LocalResponseKernel,
-    NormKernel,
-    naive_local_response,
-    naive_norm,
-)
-from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
-from jit.kernels.recurrent import CellKernel, naive_cell
-from jit.kernels.softmax import SoftmaxKernel, naive_softmax
+from jit.kernels.channelwise import ElementKernel, HaloKernel, PoolKernel, RelayoutKernel
+from jit.kernels.conv import ConvKernel
+from jit.kernels.definition import Kernel, definition
+from jit.kernels.depthwise import DepthwiseKernel
+from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
+from jit.kernels.matmul import MatmulKernel
+from jit.kernels.norms import LocalResponseKernel, NormKernel
+from jit.kernels.plain import MapKernel, ReduceKernel
+from jit.kernels.recurrent import CellKernel
+from jit.kernels.softmax import SoftmaxKernel
 from jit.program import Program
 from jit.rewrite import mark
 from jit.stages.address import address
@@ -56,25 +36,6 @@ from jit.stages.tile import tile
 from jit.stages.vectorise import vectorise
 
 _POSITIONS = ["od", "oh", "ow"]
-
-Kernel = (
-    ConvKernel
-    | PoolKernel
-    | ElementKernel
-    | RelayoutKernel
-    | HaloKernel
-    | SoftmaxKernel
-    | MapKernel
-    | ReduceKernel
-    | TakeKernel
-    | BlendKernel
-    | EmbeddingKernel
-    | MatmulKernel
-    | CellKernel
-    | NormKernel
-    | LocalResponseKernel
-    | DepthwiseKernel
-)
 
 
 @dataclass(frozen=True)
@@ -110,9 +71,6 @@ class Trace:
         return self.entries[-1].program
 
 
-_ADDRESS = Stage("address", "one offset per access, invariant parts outside", lambda p: address(p))
-
-
 def conv_stages(k: ConvKernel) -> list[Stage]:
     """From naive loops to register tiles over kept columns."""
     return [
@@ -131,9 +89,13 @@ def conv_stages(k: ConvKernel) -> list[Stage]:
             "load weights and inputs of a column once",
             lambda p: reuse(p, "j", {"values": "wreg", "x": "xreg"}),
         ),
-        _ADDRESS,
+        _address(),
         _parallel(["s", "n", "od", "oht", "owt"], k.grid),
     ]
+
+
+def _address() -> Stage:
+    return Stage("address", "one offset per access, invariant parts outside", address)
 
 
 def _parallel(outer: list[str], grid: bool) -> Stage:
@@ -154,7 +116,7 @@ def channelwise_stages(
         )
     if accumulates:
         stages.append(Stage("promote", "hold the window's value in a register", promote))
-    return [*stages, _ADDRESS, _parallel(outer, grid)]
+    return [*stages, _address(), _parallel(outer, grid)]
 
 
 def depthwise_stages(k: DepthwiseKernel) -> list[Stage]:
@@ -177,7 +139,7 @@ def depthwise_stages(k: DepthwiseKernel) -> list[Stage]:
         ),
         Stage("promote", "hold the tile's sums in registers", promote),
         Stage("reuse", "load a tap's weights once", lambda p: reuse(p, "kw", {"w": "wreg"})),
-        _ADDRESS,
+        _address(),
         _parallel(loops, k.grid),
     ]
 
@@ -195,7 +157,7 @@ def plain_stages(loops: list[str], *, lanes: int = 1, grid: bool = False) -> lis
                 lambda p: spread(p, last, lanes, "v", "vector"),
             )
         ]
-    return [*stages, _ADDRESS, _parallel(loops, grid)]
+    return [*stages, _address(), _parallel(loops, grid)]
 
 
 def reduction_stages(
@@ -213,7 +175,7 @@ def reduction_stages(
                 lambda p: partial(p, reduced, lanes),
             )
         )
-    return [*stages, _ADDRESS, _parallel(loops, grid)]
+    return [*stages, _address(), _parallel(loops, grid)]
 
 
 def matmul_stages(k: MatmulKernel) -> list[Stage]:
@@ -241,7 +203,7 @@ def matmul_stages(k: MatmulKernel) -> list[Stage]:
             "load both factors of a k once",
             lambda p: reuse(p, "k", {"c": "creg", "a": "areg"}),
         ),
-        _ADDRESS,
+        _address(),
         _parallel(outer, k.grid),
     ]
 
@@ -289,43 +251,6 @@ def stages(kernel: Kernel) -> list[Stage]:
             return depthwise_stages(kernel)
         case CellKernel():
             return plain_stages(["n", "i"], lanes=kernel.lanes, grid=kernel.grid)
-
-
-def definition(kernel: Kernel) -> Program:
-    """The naive loops of a kernel."""
-    match kernel:
-        case ConvKernel():
-            return naive(kernel)
-        case PoolKernel():
-            return naive_pool(kernel)
-        case ElementKernel():
-            return naive_element(kernel)
-        case RelayoutKernel():
-            return naive_relayout(kernel)
-        case HaloKernel():
-            return naive_halo(kernel)
-        case MapKernel():
-            return naive_map(kernel)
-        case ReduceKernel():
-            return naive_reduce(kernel)
-        case TakeKernel():
-            return naive_take(kernel)
-        case BlendKernel():
-            return naive_blend(kernel)
-        case EmbeddingKernel():
-            return naive_embedding(kernel)
-        case SoftmaxKernel():
-            return naive_softmax(kernel)
-        case MatmulKernel():
-            return naive_matmul(kernel)
-        case CellKernel():
-            return naive_cell(kernel)
-        case NormKernel():
-            return naive_norm(kernel)
-        case LocalResponseKernel():
-            return naive_local_response(kernel)
-        case DepthwiseKernel():
-            return naive_depthwise(kernel)
 
 
 @lru_cache(maxsize=1024)

@@ -12,11 +12,11 @@ of an index for every weight.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refimpl.graph.form import Graph
+from refimpl.graph.form import Constant, Graph, Sparsity
 from refimpl.ops import OPERATORS
 from refimpl.schemes import (
     BCR,
@@ -45,7 +45,6 @@ CANDIDATES: tuple[Scheme, ...] = (
     *(NM(n, m) for n, m in ((1, 4), (2, 4), (4, 8))),
 )
 """What is looked for by default."""
-
 
 SLACK = 0.01
 """The share by which two counts of weights, or of bytes, may differ and be taken as equal."""
@@ -173,18 +172,45 @@ def recognise_network(
     """What the zeros of every weight that can be pruned say, by the weight's name.
 
     Weights without zeros are dense and left out, and so are those whose scheme the Graph knows.
-    A weight that several nodes read is recognised as the first of them divides it into parts.
 
     Raises:
         SchemeError: as `recognise`.
     """
-    found: dict[str, Recognition] = {}
+    found = {}
+    for name, parts in _prunable(graph).items():
+        weight = graph.constants[name].array
+        if name not in graph.sparsity and not weight.all():
+            found[name] = recognise(weight, candidates, parts=parts)
+    return found
+
+
+def annotate(graph: Graph, candidates: Sequence[Scheme] = CANDIDATES) -> Graph:
+    """The Graph with the schemes and masks that its zeros say, besides those it has.
+
+    So a network that was pruned elsewhere compiles as a pruned one.  What a mask prunes is absent,
+    no zero to multiply by: infinities and NaN do not meet it.  Weights recognised as dense stay as
+    they are.
+
+    Raises:
+        SchemeError: as `recognise`.
+    """
+    recognised = recognise_network(graph, candidates)
+    found = {
+        name: Sparsity(recognition.scheme, Constant(recognition.mask))
+        for name, recognition in recognised.items()
+        if not recognition.mask.all()
+    }
+    return replace(graph, sparsity={**graph.sparsity, **found})
+
+
+def _prunable(graph: Graph) -> dict[str, int]:
+    """The constants that are read as prunable weights only, and into how many parts they fall."""
+    parts: dict[str, set[int]] = {}
     for node in graph.nodes:
         operator = OPERATORS[node.op]
-        for position in operator.weights:
-            name = node.inputs[position]
-            known = name in found or name in graph.sparsity
-            if name in graph.constants and not known and not graph.constants[name].array.all():
-                weight = graph.constants[name].array
-                found[name] = recognise(weight, candidates, parts=operator.parts(node.attrs))
-    return found
+        for position, name in enumerate(node.inputs):
+            if name in graph.constants:
+                as_weight = position in operator.weights
+                # 0 parts: something reads it that needs all of it.
+                parts.setdefault(name, set()).add(operator.parts(node.attrs) if as_weight else 0)
+    return {name: max(each) for name, each in parts.items() if len(each) == 1 and max(each)}

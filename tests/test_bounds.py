@@ -247,11 +247,9 @@ def test_an_activation_carries_the_error_of_what_goes_in(name, numbers):
     assert np.isfinite(bound).all()
 
 
-def test_every_activation_of_the_compiler_has_an_error_model():
-    known = {"relu", "clamp", "leaky_relu", "elu", "sigmoid", "hardsigmoid", "tanh", "silu",
-             "hardswish"}  # fmt: skip
-    assert known < set(OPERATORS)
-    plan = linear_plan(np.ones((1, 1), f32), np.zeros(1, f32), ("gelu", ("none",)))
+def test_what_is_no_activation_has_no_error_model():
+    assert "softmax" in OPERATORS
+    plan = linear_plan(np.ones((1, 1), f32), np.zeros(1, f32), ("softmax", (1,)))
     with pytest.raises(KeyError):
         bound_of(plan, {"x": np.ones((1, 1))}, PLAIN)
 

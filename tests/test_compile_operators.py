@@ -1,4 +1,4 @@
-"""Every operator of the Graph compiles: decomposed it means the same, compiled it keeps its bound."""
+"""Every operator of the Graph compiles: decomposed it means the same, and it keeps its bound."""
 
 import numpy as np
 import pytest

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refimpl import recognise as module
-from refimpl.graph import Constant, Graph, Node, Sparsity, attributes
-from refimpl.recognise import CANDIDATES, SLACK, recognise, recognise_network
+from refimpl.graph import Constant, Graph, Node, Sparsity, attributes, check, evaluate
+from refimpl.recognise import CANDIDATES, SLACK, annotate, recognise, recognise_network
 from refimpl.schemes import (
     BCR,
     KGS,
@@ -171,3 +171,37 @@ def test_the_weights_of_a_network_are_recognised_by_their_parts():
     }
     assert found["linear"].kept == mask.mean()
     assert found["linear"].exploited == 1
+    annotated = annotate(graph)
+    check(annotated)
+    assert {name: s.scheme for name, s in annotated.sparsity.items()} == {
+        "grouped": KGS(4, 8),
+        "linear": Vanilla(8, 4),
+        "known": Filter(),
+    }
+    x = np.random.default_rng(0).standard_normal((1, 32, 7))
+    for ours, theirs in zip(evaluate(annotated, x), evaluate(graph, x), strict=True):
+        np.testing.assert_allclose(ours, theirs)
+    assert annotate(annotated) == annotated
+
+
+def test_weights_that_cannot_be_pruned_are_left_alone():
+    """Read by an operator that needs all of it, or by two that divide it differently."""
+    recurrent, _ = pruned(Vanilla(4, 4), (24, 8), 0.4, 3)
+    shared, _ = pruned(Vanilla(4, 4), (8, 8), 0.4)
+    zeros = np.zeros(24, np.float32)
+    cell = attributes(linear_before_reset=True, reverse=False)
+    nodes = (
+        Node(("y", "h"), "gru", ("x", "wi", "wh", "b", "b", "h0"), cell),
+        Node(("z",), "linear", ("h", "shared")),
+        Node(("out",), "matmul", ("z", "shared")),
+    )
+    arrays = {"wi": recurrent, "wh": recurrent * 1, "b": zeros, "shared": shared}
+    arrays["h0"] = np.zeros((2, 8), np.float32)
+    constants = {name: Constant(array) for name, array in arrays.items()}
+    graph = Graph("net", (("x", (5, 2, 8)),), nodes, ("out",), constants)
+    check(graph)
+    found = recognise_network(graph)
+    assert {name: f.scheme for name, f in found.items()} == dict.fromkeys(
+        ["wi", "wh"], Vanilla(4, 4)
+    )
+    check(annotate(graph))

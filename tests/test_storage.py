@@ -119,6 +119,25 @@ def test_bytes_counted_from_the_mask_are_those_of_the_packed_tiles(drawn, height
     assert block_bytes(mask, height=height, run=run, parts=parts) == packed
 
 
+@given(shapes, sizes, sizes, st.integers(0, 2), st.floats(0.1, 1))
+def test_the_tiles_that_kernels_run_are_the_exact_ones_where_a_strip_keeps_whole_columns(
+    shape, gf, gc, padding, keep
+):
+    """Besides, those have a tile where nothing is kept, and rows of padding at the end."""
+    scheme = KGS(gf, gc)
+    weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    mask = scheme.project(weight, keep)
+    heights = [min(gf, shape[0] - row) for row in range(0, shape[0], gf)]
+    heights[-1] += padding
+    run = tiles_form.pack(weight * mask, mask, heights, gc)
+    exact = pack_scheme(scheme, weight * mask, mask)
+    same(tiles_form.unpack(run), weight * mask, mask)
+    for (tile,), strip in zip(run.strips, exact.strips, strict=True):
+        real = tile.rows >= 0
+        found = tiles_form.Tile(tile.rows[real], tile.columns, tile.values[:, real].copy())
+        assert strip == ((found,) if tile.columns.size else ())
+
+
 def test_bcr_makes_several_tiles_of_different_rows():
     scheme = BCR(8, 16)
     weight = np.random.default_rng(0).standard_normal((20, 50)).astype(np.float32)

@@ -29,6 +29,20 @@ _ACTIVATIONS: tuple[Activation, ...] = (
     ("tanh", ()),
     ("silu", ()),
     ("hardswish", ()),
+    ("gelu", (("approximate", "none"),)),
+    ("gelu", (("approximate", "tanh"),)),
+    ("selu", ()),
+    ("celu", (("alpha", 0.7),)),
+    ("softplus", (("beta", 2.0),)),
+    ("softsign", ()),
+    ("mish", ()),
+    ("abs", ()),
+    ("neg", ()),
+    ("exp", ()),
+    ("log", ()),
+    ("sqrt", ()),
+    ("reciprocal", ()),
+    ("erf", ()),
 )
 
 

@@ -196,8 +196,8 @@ def _rename(state: Folding, node: Node, draft: Draft) -> None:
 
 
 def _activation(state: Folding, node: Node) -> None:
-    numbers = tuple(float(node.attrs[a]) for a in ATTRIBUTES[node.op])
-    activation = (node.op, numbers)
+    given = (node.attrs[a] for a in ATTRIBUTES[node.op])
+    activation = (node.op, tuple(v if isinstance(v, str) else float(v) for v in given))
     source = state.source(node.inputs[0])
     draft = state.drafts.get(source)
     fusible = draft is not None and draft.op in _FUSIBLE

@@ -93,14 +93,14 @@ class Archive:
         what = f"{self.path}: tensor {name!r}"
         if get(payload, "use_pickle", bool, what):
             # Only objects of torch's extensions are; they are never read.
-            return Known(name, "a pickled object", None)
+            return Known(name, "pickled, and never read", None)
         meta = get(payload, "tensor_meta", dict, what)
-        dtype = DTYPES.get(get(meta, "dtype", int, what), "of an unknown dtype")
+        dtype = DTYPES.get(get(meta, "dtype", int, what), "unknown")
         place = self._root + folder + get(payload, "path_name", str, what)
         shape, strides = _sizes(meta, "sizes", what), _sizes(meta, "strides", what)
         offset = _size(get(meta, "storage_offset", dict, what), what)
         if get(meta, "layout", int, what) != _STRIDED or dtype not in _NUMPY:
-            return Known(name, dtype, None)
+            return Known(name, f"torch.{dtype}", None)
         key = place, dtype, shape, strides, offset
         if key not in views:
             views[key] = _view(self._bytes(place), dtype, shape, strides, offset, what)

@@ -39,7 +39,7 @@ class Known:
 
     Attributes:
         name: in the module.
-        dtype: torch's name of it, without the "torch.".
+        dtype: torch's name of it, without the "torch."; in words where there is no array.
         array: its elements, or None where NumPy has no such dtype.
     """
 

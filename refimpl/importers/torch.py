@@ -204,10 +204,9 @@ def _inputs(program: ExportedProgram) -> Iterator[Result]:
 def _known(name: str, tensor: Tensor) -> Known:
     plain = tensor.detach().cpu()
     try:
-        array = plain.numpy()
+        return Known(name, _dtype(tensor.dtype), plain.numpy())
     except TypeError:
-        array = None
-    return Known(name, _dtype(tensor.dtype), array)
+        return Known(name, str(tensor.dtype), None)
 
 
 def _results_by_place(calls: Sequence[FxNode]) -> dict[str, str]:

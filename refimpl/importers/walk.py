@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from refimpl.importers.aten import MOVING, RULES, Outcome, apply
 from refimpl.importers.build import Builder
 from refimpl.importers.call import Call, Value
 from refimpl.importers.exported import Program, Ref, Result, Step, refs
+
+T = TypeVar("T")
 
 _MOST_LINES = 10
 _ASSERTIONS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")
@@ -99,7 +101,7 @@ class _Walk:
         """Compute the call now; its results are constants from here on."""
         found = self.folder.fold(step, {name: _as_array(v) for name, v in arguments.items()})
         origin = tensors[0] if _transposes(step, tensors) else None
-        for result, array in zip(step.results, found, strict=True):
+        for result, array in _paired(step, found):
             name = self.builder.unique(step.origin.constant)
             self.values[result.name] = Value(name, array.shape, str(array.dtype), array, origin)
 
@@ -108,7 +110,7 @@ class _Walk:
         shapes = tuple(result.shape for result in step.results)
         call = Call(self.builder, shapes, step.origin.path, step.origin.place)
         found = apply(RULES[step.target], call, arguments)
-        for result, value in zip(step.results, _each(found), strict=True):
+        for result, value in _paired(step, _each(found)):
             if value is None:
                 self.absent[result.name] = step.origin.place
             else:
@@ -161,6 +163,15 @@ class _Walk:
         if value.dtype != "float32":
             raise CaptureError(f"output {position} is torch.{value.dtype}, not float32")
         return Call(self.builder, (), value.name, f"output {position}").name(value)
+
+
+def _paired(step: Step, found: Sequence[T]) -> Iterator[tuple[Result, T]]:
+    """Every result of a call with what became of it."""
+    if len(found) != len(step.results):
+        raise CaptureError(
+            f"{step.origin.place}: it has {len(found)} results, the program {len(step.results)}"
+        )
+    return zip(step.results, found, strict=True)
 
 
 def _each(found: Outcome) -> Sequence[str | Value | None]:

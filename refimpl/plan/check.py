@@ -12,6 +12,7 @@ from refimpl.graph import Shape
 from refimpl.layout import LayoutError
 from refimpl.ops import OPERATORS, ShapeError
 from refimpl.ops.activations import ACTIVATIONS
+from refimpl.ops.arithmetic import ARITHMETIC
 from refimpl.plan.form import (
     ALIGNMENT,
     CHANNELWISE,
@@ -34,7 +35,7 @@ DEEPEST = 8
 """Axes of a value."""
 _SEGMENTS = ("input", "output", "arena", "constant")
 _ACTIVATED = ("conv", "depthwise", "affine", *ELEMENTWISE)
-_ACTIVATIONS = {operator.name: operator for operator in ACTIVATIONS}
+_ACTIVATIONS = {o.name: o for o in (*ACTIVATIONS, *ARITHMETIC) if o.arity == (1, 1)}
 
 
 def check(plan: Plan) -> None:

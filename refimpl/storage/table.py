@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refimpl.columns import columns
 from refimpl.schemes import Scheme
 from refimpl.storage.bcrc import BCRC
 from refimpl.storage.blocks import index_bytes, pack_scheme, padding_of_runs
@@ -71,10 +72,8 @@ def _fkw(weight: np.ndarray, mask: np.ndarray) -> Row:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as text, a line each under a heading."""
-    lines = [f"{'format':<16} {'weights':>10} {'index bytes':>12} {'bytes':>12}"]
+    cells = [["format", "weights", "index bytes", "bytes", ""]]
     for row in rows:
-        if row.stored is None:
-            lines.append(f"{row.format:<16} {row.note}")
-        else:
-            lines.append(f"{row.format:<16} {row.stored:>10} {row.index_bytes:>12} {row.bytes:>12}")
-    return "\n".join(lines)
+        numbers = (row.stored, row.index_bytes, row.bytes)
+        cells.append([row.format, *("" if n is None else str(n) for n in numbers), row.note])
+    return "\n".join(columns(cells, right=(1, 2, 3)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import accumulate
 
-from refimpl.importers.aten.arguments import Rule, axis
+from refimpl.importers.aten.arguments import Ints, Rule, axis
 from refimpl.importers.call import Call, Operand, Value
 
 
@@ -62,6 +62,19 @@ def _transpose(call: Call, self: Value, dim0: int, dim1: int) -> str | Value:
 
 def _swapaxes(call: Call, self: Value, axis0: int, axis1: int) -> str | Value:
     return _transpose(call, self, axis0, axis1)
+
+
+def _movedim(call: Call, self: Value, source: Ints, destination: Ints) -> str | Value:
+    """The axes of `source` to the places of `destination`, the others in their order."""
+    froms, tos = (
+        [axis(call, self, dim) for dim in ([dims] if isinstance(dims, int) else dims)]
+        for dims in (source, destination)
+    )
+    call.require(len(froms) == len(tos), "not every axis has a place to go to")
+    places = dict(zip(tos, froms, strict=True))
+    others = (a for a in range(len(self.shape)) if a not in froms)
+    order = [places[a] if a in places else next(others, 0) for a in range(len(self.shape))]
+    return _permute(call, self, order)
 
 
 def _reversed_axes(call: Call, self: Value) -> str | Value:
@@ -210,6 +223,8 @@ SHAPING: dict[str, Rule] = {
     "aten.permute.default": _permute,
     "aten.transpose.int": _transpose,
     "aten.swapaxes.default": _swapaxes,
+    "aten.movedim.int": _movedim,
+    "aten.movedim.intlist": _movedim,
     "aten.t.default": _reversed_axes,
     "aten.numpy_T.default": _reversed_axes,
     "aten.mT.default": _last_two,

@@ -1,30 +1,17 @@
-"""The networks of the comparison, as Graphs with random weights, and the papers' prune ratios.
-
-    python -m bench.networks c3d --ratios 3.57x --scheme kgs:32x4
-
-A network is compiled dense and pruned, and measured beside the peers on its dense weights.
-"""
+"""Networks as Graphs with random weights, and the papers' prune ratios."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import prod
 
 import numpy as np
-from rich.console import Console
 
-from bench.contest import Contest, compiled, contest, target_of
 from bench.errors import BenchError
-from bench.layer import peers_from_text
 from bench.shape import random_mask
-from jit.session import DeviceError
-from jit.target import TargetError
 from refimpl.graph import Constant, Graph, Shape, Sparsity, check
 from refimpl.importers.build import Builder
-from refimpl.plan import PlanError
-from refimpl.schemes import Scheme, SchemeError, Scope, scheme_from_text
+from refimpl.schemes import Scheme, Scope
 
 Ratios = Mapping[str, float]
 """The share of weights pruned, by the layer's name."""
@@ -102,44 +89,6 @@ def pruned(
     return result
 
 
-def bench_network(
-    name: str,
-    ratios: str,
-    scheme: str | Scheme,
-    *,
-    device: str = "host",
-    target: str | None = None,
-    peers: Sequence[str] | None = None,
-    rounds: int = 9,
-    scope: Scope | None = None,
-    seed: int = 0,
-) -> Contest:
-    """Measure a network of `NETWORKS`, dense and pruned, in one run with the peers.
-
-    Args:
-        name: of the network.
-        ratios: a name among those known for it.
-        scheme: of all pruned layers, in the grammar of `refimpl.schemes`.
-        device, target, peers, rounds, scope, seed: as in `bench.layer.bench_layer`.
-
-    Raises:
-        BenchError, SchemeError, TargetError, PlanError, DeviceError: what cannot be done.
-    """
-    if name not in NETWORKS:
-        raise BenchError(f"no network is called {name!r}; known are {', '.join(NETWORKS)}")
-    make, known = NETWORKS[name]
-    if ratios not in known:
-        raise BenchError(f"{name} has no ratios {ratios!r}; known are {', '.join(known)}")
-    chosen = scheme_from_text(scheme) if isinstance(scheme, str) else scheme
-    dense = make(seed)
-    graphs = {
-        "dense": dense,
-        "pruned": pruned(dense, known[ratios], chosen, scope=scope, seed=seed),
-    }
-    variants = compiled(graphs, target or target_of(device))
-    return contest(variants, device=device, peers=peers, rounds=rounds, seed=seed)
-
-
 class _Network:
     """A chain of layers under construction; weights keep the size of activations."""
 
@@ -197,38 +146,3 @@ class _Network:
 
     def _shape(self) -> Shape:
         return self.builder.shapes[self.value]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.networks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("name", choices=NETWORKS)
-    parser.add_argument("--ratios", required=True, help="such as 3.57x")
-    parser.add_argument("--scheme", required=True, help="such as kgs:8x4")
-    parser.add_argument("--device", default="host")
-    parser.add_argument("--target", help="default: what the device's name says")
-    parser.add_argument("--peers", help="comma-separated names, or none")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--scope", choices=("strip", "layer"), help="of the random masks")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args(arguments)
-    options = {k: v for k, v in vars(given).items() if k not in ("json", "peers")}
-    try:
-        result = bench_network(**options, peers=peers_from_text(given.peers))
-    except (BenchError, SchemeError, TargetError, PlanError, DeviceError) as error:
-        parser.exit(2, f"{error}\n")
-    if given.json:
-        print(json.dumps(result.json(), indent=2))
-    else:
-        title = f"{given.name} at {given.ratios}  {given.scheme}  on {given.device}"
-        Console().print(result.table(title))
-    return 0 if result.correct else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
