@@ -18,7 +18,9 @@ from refimpl.importers.exported import Known, Origin, Program, Ref, Result, Step
 from refimpl.importers.fields import expect, get, only
 from refimpl.importers.folding import NumpyFolder
 from refimpl.importers.functional import functional
-from refimpl.importers.symbols import OpenSizeError, bind, size_of
+from refimpl.importers.sizes import GivenShapes, by_name, open_input
+from refimpl.importers.survey import Survey, survey_of
+from refimpl.importers.symbols import OpenSizeError, bind, open_name, size_of
 from refimpl.importers.walk import graph_of
 from refimpl.ops import Shape
 
@@ -30,24 +32,39 @@ _KNOWN = {
 _LARGEST_SIZE = 2**31 - 1
 
 
-def capture(path: str | Path, *, shapes: Mapping[str, Shape] | None = None) -> Graph:
+def capture(path: str | Path, *, shapes: GivenShapes | None = None) -> Graph:
     """The Graph of a saved torch.export program.
 
     Args:
         path: of the .pt2 file.
-        shapes: of inputs, by name, where the export left sizes open; all sizes of each.
+        shapes: of inputs, by name, where the export left sizes open; all sizes of each.  Of the
+            only input, a shape alone.
 
     Raises:
         CaptureError: it is no such file, it is malformed, an open size is not bound, or something
             in it has no counterpart here; the message names the file or the place in the model.
     """
     with closing(Archive(Path(path))) as archive:
-        model = archive.model()
-        module = get(model, "graph_module", dict, f"{path}")
-        ranges = get(model, "range_constraints", dict, f"{path}")
-        reader = _Reader(module, archive.tensors(), f"{path}")
-        program = reader.program(Path(path).stem, shapes or {}, ranges)
-        return graph_of(functional(program), NumpyFolder(), {})
+        return graph_of(_program(archive, shapes), NumpyFolder(), {})
+
+
+def survey(path: str | Path, *, shapes: GivenShapes | None = None) -> Survey:
+    """What a file holds, whether or not it can be captured.
+
+    Raises:
+        CaptureError: as `capture`, but for what has no counterpart here.
+    """
+    with closing(Archive(Path(path))) as archive:
+        return survey_of(_program(archive, shapes), NumpyFolder())
+
+
+def _program(archive: Archive, shapes: GivenShapes | None) -> Program:
+    """The program in the file, every size of it fixed, without in-place calls."""
+    model = archive.model()
+    module = get(model, "graph_module", dict, f"{archive.path}")
+    ranges = get(model, "range_constraints", dict, f"{archive.path}")
+    reader = _Reader(module, archive.tensors(), f"{archive.path}")
+    return functional(reader.program(archive.path.stem, shapes, ranges))
 
 
 class _Reader:
@@ -61,10 +78,10 @@ class _Reader:
         self.what = what
         self.bound: dict[str, int] = {}
 
-    def program(self, name: str, shapes: Mapping[str, Shape], ranges: dict[str, Any]) -> Program:
+    def program(self, name: str, shapes: GivenShapes | None, ranges: dict[str, Any]) -> Program:
         """The program, every size of it fixed."""
         known, inputs = self.placeholders()
-        self.bind(inputs, shapes)
+        self.bind(inputs, by_name(shapes, inputs, self.what))
         self.require_ranges(ranges)
         steps = tuple(self.steps())
         outputs = tuple(self.outputs())
@@ -101,9 +118,6 @@ class _Reader:
 
     def bind(self, inputs: list[str], shapes: Mapping[str, Shape]) -> None:
         """Bind the open sizes of the inputs to those that the user gives."""
-        for name in shapes:
-            if name not in inputs:
-                raise CaptureError(f"{self.what} has no input {name!r}; it has {', '.join(inputs)}")
         pending = []
         for name, shape in shapes.items():
             sizes = self.sizes_of(name)
@@ -136,11 +150,8 @@ class _Reader:
         try:
             self.shape(name)
         except OpenSizeError:
-            hints = "x".join(str(hint) for hint in self.hints(name))
-            raise CaptureError(
-                f"{self.what} leaves sizes of its input {name!r} open; "
-                f"give all of them, such as {name}={hints}"
-            ) from None
+            sizes = [open_name(size) for size in self.sizes_of(name)]
+            raise open_input(name, sizes, list(self.hints(name))) from None
 
     def require_ranges(self, ranges: dict[str, Any]) -> None:
         """Hold the bound sizes to what the model was exported for."""
@@ -159,12 +170,13 @@ class _Reader:
         meta = get(self.metas, name, dict, f"{self.what}: its tensors")
         return [_expression(size, name) for size in get(meta, "sizes", list, name)]
 
-    def hints(self, name: str) -> Iterator[Any]:
-        """The sizes that a tensor had at the export, or ? where unknown."""
+    def hints(self, name: str) -> Iterator[int]:
+        """The sizes that a tensor had at the export, 1 where unknown."""
         for size in get(get(self.metas, name, dict, name), "sizes", list, name):
             kind, value = only(size, name)
             hint = value.get("hint") if kind == "as_expr" else {"as_int": value}
-            yield hint.get("as_int", "?") if isinstance(hint, dict) else "?"
+            found = hint.get("as_int") if isinstance(hint, dict) else None
+            yield found if type(found) is int and found > 0 else 1
 
     def shape(self, name: str) -> Shape:
         """The shape of a tensor.
