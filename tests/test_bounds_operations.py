@@ -79,6 +79,10 @@ def test_prelu(kind):
         exact, bound = one_step("prelu", [x, slope])
         within(np.maximum(x, f32(0)) + below, exact, bound)
         assert (bound[x > 0] == 0).all()
+    ends = np.array([0.0, 1, -1, np.inf, -np.inf, np.nan], f32)
+    x, slope = np.meshgrid(ends, ends)
+    y = np.maximum(x, f32(0)) + np.minimum(x, f32(0)) * slope
+    within(y, *one_step("prelu", [x, slope]))
 
 
 # -- movement ----------------------------------------------------------------------------------
@@ -149,6 +153,9 @@ def test_upsampling_of_integers_to_twice_the_size_is_exact_and_to_other_sizes_is
     same = {"mode": "linear", "coordinates": "half_pixel"}
     assert (one_step("upsample", [x], output=(4, 8), ratio=(1.0, 0.5), **same)[1] == 0).all()
     assert one_step("upsample", [x], output=(4, 7), ratio=(1.0, 4 / 7), **same)[1].any()
+    x[0, 0, 1, 1] = np.inf
+    one_axis = one_step("upsample", [x], output=(4, 8), ratio=(1.0, 0.5), **same)[0]
+    assert np.isfinite(one_axis[:, :, [0, 2, 3]]).all(), "rows do not meet"
     with pytest.raises(KeyError, match="several axes"):
         one_step("upsample", [x], output=(7, 7), ratio=(4 / 7, 4 / 7), **same)
 

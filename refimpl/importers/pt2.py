@@ -208,11 +208,10 @@ class _Reader:
             if not names:
                 continue
             origin = _origin(target, names[0], node)
+            what = f"{self.what}: an argument of {target} (node {names[0]})"
             arguments = {
-                get(given, "name", str, origin.place): self.argument(
-                    get(given, "arg", dict, origin.place), origin.place
-                )
-                for given in get(node, "inputs", list, origin.place)
+                get(given, "name", str, what): self.argument(get(given, "arg", dict, what), what)
+                for given in get(node, "inputs", list, what)
             }
             results = tuple(self.result(name) for name in names)
             yield Step(target, arguments, results, origin)

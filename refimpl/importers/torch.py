@@ -25,8 +25,9 @@ from torch.nn.utils import parametrize
 from refimpl.graph import Constant, Graph, Sparsity
 from refimpl.importers import CaptureError
 from refimpl.importers.exported import Known, Origin, Program, Ref, Result, Step, user_line
+from refimpl.importers.functional import functional
 from refimpl.importers.survey import Survey, survey_of
-from refimpl.importers.walk import graph_of
+from refimpl.importers.walk import graph_of, unknown
 from refimpl.schemes import Scheme
 
 Masks = Mapping[str, tuple[Scheme, np.ndarray]]
@@ -56,10 +57,11 @@ def capture(module: nn.Module, example: tuple[Tensor, ...], *, masks: Masks | No
     """
     _check_example(example)
     baked = _baked_copy(module)
-    program = _exported(baked, example)
     names = _first_names(baked)
     sparsity = _sparsity(masks or {}, names)
-    return graph_of(_program(type(module).__name__, program, names), _TorchFolder(), sparsity)
+    with _quiet():
+        program = _functional(type(module).__name__, _exported(baked, example), names)
+    return graph_of(program, _TorchFolder(), sparsity)
 
 
 def survey(module: nn.Module, example: tuple[Tensor, ...]) -> Survey:
@@ -70,7 +72,9 @@ def survey(module: nn.Module, example: tuple[Tensor, ...]) -> Survey:
     """
     _check_example(example)
     baked = _baked_copy(module)
-    program = _program(type(module).__name__, _exported(baked, example), _first_names(baked))
+    with _quiet():
+        exported = _exported(baked, example)
+        program = _functional(type(module).__name__, exported, _first_names(baked))
     return survey_of(program, _TorchFolder())
 
 
@@ -120,18 +124,10 @@ def _bake(module: nn.Module) -> None:
 
 
 def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
-    """The module as a functional graph of whole aten operators.
-
-    An empty table of decompositions keeps convolutions, pools and activations whole, but makes
-    in-place operators pure.
-    """
-    with warnings.catch_warnings(), _quiet(), torch.no_grad():
-        # torch's own use of what it has deprecated; nothing the caller could change.
-        warnings.simplefilter("ignore", FutureWarning)
-        # Recurrent layers list their own weights once more; what is exported are the weights.
-        warnings.filterwarnings("ignore", r"The tensor attributes .*_flat_weights", UserWarning)
+    """The module as a graph of whole aten operators."""
+    with torch.no_grad():
         try:
-            return torch.export.export(module, example).run_decompositions({})
+            return torch.export.export(module, example)
         except Exception as error:
             line = str(error).strip().partition("\n")[0]
             hint = ". Control flow must not depend on values" if "data-dependent" in line else ""
@@ -141,13 +137,31 @@ def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram
             ) from error
 
 
+def _functional(name: str, exported: ExportedProgram, names: Mapping[str, str]) -> Program:
+    """The program without in-place calls, and of operators that are known here if there are any.
+
+    torch can do both, but takes longer for it than for the export, and few modules need it: an
+    empty table of decompositions makes in-place operators pure and takes apart what is made of
+    others, but keeps convolutions, pools and activations whole.
+    """
+    with contextlib.suppress(CaptureError):
+        program = functional(_program(name, exported, names))
+        if not unknown(program, _TorchFolder()):
+            return program
+    return _program(name, exported.run_decompositions({}), names)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep torch from logging and printing, beside the error it raises, what it had traced."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            # torch's own use of what it has deprecated; nothing the caller could change.
+            warnings.simplefilter("ignore", FutureWarning)
+            # Recurrent layers list their weights once more, which are exported all the same.
+            warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights")
             yield
     finally:
         logging.disable(before)

@@ -157,6 +157,7 @@ def _pow(call: Call, self: Value, exponent: float) -> str:
 
     The latter holds for all x where the exponent is not whole: it is NaN below 0, as in torch.
     """
+    call.require(math.isfinite(exponent), f"exponent={exponent} has no counterpart here")
     if exponent < 0:
         return call.add("reciprocal", _pow(call, self, -exponent))
     if exponent == 0.5:

@@ -110,7 +110,9 @@ def take_range(call: Call, x: Operand, along: int, picked: range) -> str | Value
 
 def _narrow(call: Call, self: Value, dim: int, start: int, length: int) -> str | Value:
     along = axis(call, self, dim)
-    first = start + self.shape[along] if start < 0 else start
+    size = self.shape[along]
+    first = start + size if start < 0 else start
+    call.require(0 <= first < first + length <= size, f"{start}, {length} is no part of {size}")
     return take_range(call, self, along, range(first, first + length))
 
 
@@ -146,10 +148,12 @@ def _unbind(call: Call, self: Value, dim: int = 0) -> Sequence[str]:
 
 
 def _concat(call: Call, tensors: Sequence[Value], dim: int = 0) -> str:
+    call.require(len(tensors) > 0, "it joins nothing")
     return call.add("concat", *tensors, axis=axis(call, call.result, dim))
 
 
 def _stack(call: Call, tensors: Sequence[Value], dim: int = 0) -> str:
+    call.require(len(tensors) > 0, "it joins nothing")
     along = axis(call, call.result, dim)
     rows = []
     for tensor in tensors:
