@@ -1,4 +1,4 @@
-"""Capture of a torch module, through torch.export; the one file here that imports torch."""
+"""Capture of a torch module, through torch.export; needs torch."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from refimpl.importers import CaptureError
 from refimpl.importers.exported import Known, Origin, Program, Ref, Result, Step, user_line
 from refimpl.importers.functional import functional
 from refimpl.importers.survey import Survey, survey_of
+from refimpl.importers.torch_folding import TorchFolder
 from refimpl.importers.walk import graph_of, unknown
 from refimpl.schemes import Scheme
 
@@ -55,13 +56,8 @@ def capture(module: nn.Module, example: tuple[Tensor, ...], *, masks: Masks | No
         CaptureError: something has no counterpart here; the message names the aten operator, the
             node and the place in the module, or the weight whose mask does not fit.
     """
-    _check_example(example)
-    baked = _baked_copy(module)
-    names = _first_names(baked)
-    sparsity = _sparsity(masks or {}, names)
-    with _quiet():
-        program = _functional(type(module).__name__, _exported(baked, example), names)
-    return graph_of(program, _TorchFolder(), sparsity)
+    program, names = _traced(module, example)
+    return graph_of(program, TorchFolder(), _sparsity(masks or {}, names))
 
 
 def survey(module: nn.Module, example: tuple[Tensor, ...]) -> Survey:
@@ -70,12 +66,16 @@ def survey(module: nn.Module, example: tuple[Tensor, ...]) -> Survey:
     Raises:
         CaptureError: torch.export cannot trace it.
     """
+    return survey_of(_traced(module, example)[0], TorchFolder())
+
+
+def _traced(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Program, dict[str, str]]:
+    """What the module calls, and of every name of a parameter the one that is used."""
     _check_example(example)
     baked = _baked_copy(module)
+    names = _first_names(baked)
     with _quiet():
-        exported = _exported(baked, example)
-        program = _functional(type(module).__name__, exported, _first_names(baked))
-    return survey_of(program, _TorchFolder())
+        return _functional(type(module).__name__, _exported(baked, example), names), names
 
 
 def _check_example(example: tuple[Tensor, ...]) -> None:
@@ -146,7 +146,7 @@ def _functional(name: str, exported: ExportedProgram, names: Mapping[str, str]) 
     """
     with contextlib.suppress(CaptureError):
         program = functional(_program(name, exported, names))
-        if not unknown(program, _TorchFolder()):
+        if not unknown(program, TorchFolder()):
             return program
     return _program(name, exported.run_decompositions({}), names)
 
@@ -310,43 +310,3 @@ def _origin(node: FxNode) -> Origin:
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
     line = user_line(node.meta.get("stack_trace") or "", _TORCH)
     return Origin(str(node.target), node.name, path, kind, line)
-
-
-class _TorchFolder:
-    """Computes with torch itself what depends on no input."""
-
-    def knows(self, target: str) -> bool:
-        """Every operator but those that draw at random."""
-        found = _operator(target)
-        return found is not None and torch.Tag.nondeterministic_seeded not in found.tags
-
-    def fold(self, step: Step, arguments: Mapping[str, Any]) -> Sequence[np.ndarray]:
-        """The results of a call, its tensors given as arrays."""
-        found = _operator(step.target)
-        assert found is not None, "only known operators are folded"
-        given = {name: _to_torch(value, found, name) for name, value in arguments.items()}
-        with torch.no_grad():
-            results = found(**given)
-        several = results if isinstance(results, (tuple, list)) else (results,)
-        return [result.detach().cpu().numpy() for result in several if result is not None]
-
-
-def _operator(target: str) -> Any:
-    """torch's operator of this name, or None."""
-    found: Any = torch.ops
-    for part in target.split("."):
-        found = getattr(found, part, None)
-    return found if isinstance(found, torch._ops.OpOverload) else None
-
-
-def _to_torch(value: Any, of: Any, name: str) -> Any:
-    """An argument of an operator as torch takes it."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
-    if isinstance(value, list):
-        return [_to_torch(item, of, name) for item in value]
-    kinds = {argument.name: str(argument.type) for argument in of._schema.arguments}
-    # A dtype is an int in the schema and a name here.
-    if isinstance(value, str) and hasattr(torch, value) and "str" not in kinds[name]:
-        return getattr(torch, value)
-    return value
