@@ -1,5 +1,7 @@
 """Activations, arithmetic, normalisation and reductions against torch in float64."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -125,3 +127,17 @@ def test_reductions_are_torchs(name, theirs, axes, keepdims):
     x[0, 0, 0] = np.nan
     ours = run(name, x, axes=axes, keepdims=keepdims)
     agree(ours, theirs(torch.from_numpy(x), axes, keepdim=keepdims))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_local_response_norm_is_onnxs_with_channels_reversed_where_the_window_is_even(size):
+    x = draw_array(0, (2, 7, 3, 2))
+    theirs = np.empty(x.shape)
+    for c in range(7):
+        # The operator's definition; the package's own reference leaves the last channel out.
+        first, last = max(0, c - (size - 1) // 2), min(6, c + math.ceil((size - 1) / 2))
+        squares = (x[:, first : last + 1] ** 2).sum(1)
+        theirs[:, c] = x[:, c] / (1.5 + 1e-2 / size * squares) ** 0.75
+    order = slice(None, None, -1 if size % 2 == 0 else 1)
+    ours = run("local_response_norm", x[:, order], size=size, alpha=1e-2, beta=0.75, k=1.5)
+    agree(ours[:, order], theirs)

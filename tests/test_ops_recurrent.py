@@ -20,6 +20,7 @@ from refimpl.graph import (
     parse,
     shapes,
 )
+from refimpl.importers.build import Builder
 from refimpl.ops import OPERATORS
 from refimpl.schemes import BCR
 
@@ -185,3 +186,15 @@ def test_several_results_have_as_many_names():
     alone = Node(("y",), "gru", graph.nodes[0].inputs, graph.nodes[0].attributes)
     with pytest.raises(GraphError, match=r"node 'y' \(gru\): defines 1 values instead of 2"):
         shapes(Graph("g", graph.inputs, (alone,), ("y",), graph.constants))
+
+
+def test_the_builder_names_every_result():
+    graph, _ = pruned_gru()
+    to = Builder(graph.inputs)
+    for name in graph.nodes[0].inputs[1:5]:
+        to.constant(name, graph.constants[name].array)
+    names = to.add("y", "gru", graph.nodes[0].inputs, **graph.nodes[0].attrs)
+    assert names == ("y", "y_1")
+    assert [to.shapes[name] for name in names] == [(4, 2, 5), (2, 5)]
+    assert to.add("y", "relu", names[1:]) == "y_2"
+    assert to.graph("g", ("y_2",), {}).nodes[0].outputs == names
