@@ -124,6 +124,20 @@ def test_open_sizes_are_bound_by_name(small):
     assert_same(graph, Small(), torch.randn(3, 3, 4, 6), torch.tensor([[0, 1, 5]]))
 
 
+def test_sizes_made_of_symbols_are_bound_too(tmp_path):
+    half = torch.export.Dim("half", min=2, max=64)
+    module = Lambda(lambda _, x, y: (x.reshape(x.shape[0] // 2, -1) + y).flatten())
+    dynamic = {"inputs": ({0: 2 * half}, {0: half})}
+    example = torch.ones(8, 3), torch.ones(4, 6)
+    saved = save(module, example, tmp_path / "net.pt2", dynamic_shapes=dynamic)
+    graph = capture(saved, shapes={"inputs_0": (6, 3), "inputs_1": (3, 6)})
+    assert_same(graph, module, torch.randn(6, 3), torch.randn(3, 6))
+    with pytest.raises(CaptureError, match="'inputs_0' cannot have size 7 at axis 0"):
+        capture(saved, shapes={"inputs_0": (7, 3)})
+    with pytest.raises(CaptureError, match="'inputs_1' cannot have size 4 at axis 0: it is 3"):
+        capture(saved, shapes={"inputs_0": (6, 3), "inputs_1": (4, 6)})
+
+
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
