@@ -23,9 +23,9 @@ from jit.session import DeviceError
 from jit.target import target
 from refimpl import graph as graphs
 from refimpl.bounds import Arithmetic, bounded_step
-from refimpl.columns import columns
 from refimpl.graph import Graph
 from refimpl.plan import Plan, Step, evaluate, lifetimes
+from refimpl.text_table import columns
 
 
 class Executable(Protocol):
@@ -140,7 +140,7 @@ def check_plan(
     Args:
         plan: what it is held to; usually `executable.plan`.
         executable: of any backend.
-        inputs: as the plan takes them; compared as float32.
+        inputs: as the plan takes them, float32; indices of an embedding are whole numbers.
         machine: the float32 of the device; that of the plan's target by default.
 
     A device that crashes, hangs or is lost fails the step that it ran: no exception is raised.
@@ -161,7 +161,9 @@ class _Check:
         given = [np.asarray(x, np.float32) for x in inputs]
         for name, x in zip(self.plan.inputs, given, strict=True):
             self.values[name] = x.astype(np.float64)
-            self.images[name] = self.plan.places[name].layout.pack(x)
+            place = self.plan.places[name]
+            held = x.astype(np.int32).view(np.float32) if place.dtype == "i32" else x
+            self.images[name] = place.layout.pack(held)
         reports = self.steps(given)
         ends = self.end_to_end(given) if all(r.ok for r in reports) else ()
         return CheckReport(self.plan.name, self.plan.target, tuple(reports), ends)
@@ -190,10 +192,11 @@ class _Check:
     def step(self, i: int, step: Step) -> StepReport:
         place = self.plan.places[step.name]
         image = self.executable.memory(step.name)
-        value = place.layout.unpack(image, place.shape)
+        value = place.layout.unpack(image, place.shape).astype(np.float64)
+        # A recurrence is judged time by time, each on the states that the backend itself left.
+        self.values[step.name], self.images[step.name] = value, image
         exact, bound = bounded_step(self.plan, step, self.values, self.machine)
-        self.values[step.name], self.images[step.name] = value.astype(np.float64), image
-        report = judge(step, value.astype(np.float64), exact, bound)
+        report = judge(step, value, exact, bound)
         faults = [*report.faults, *_halo_faults(image, place.layout.halo_mask(place.shape))]
         faults += self.overwritten(i, step)
         return StepReport(**{**vars(report), "faults": tuple(faults)})
@@ -272,7 +275,7 @@ def decisions(graph: Graph, plan: Plan, inputs: Sequence[np.ndarray]) -> list[st
     """Where the Plan means something else than the Graph, as sentences; both in float64.
 
     They must agree but for float64's own rounding, so the Graph's batch norms must fold exactly
-    (a scale that is a power of two) and inputs be finite.
+    (a scale that is a power of two) and inputs be finite.  What is not finite must be the same.
     """
     given = [np.asarray(x, np.float32).astype(np.float64) for x in inputs]
     meant = graphs.evaluate(graph, *given, fast=True)
@@ -280,7 +283,14 @@ def decisions(graph: Graph, plan: Plan, inputs: Sequence[np.ndarray]) -> list[st
     faults = []
     for name, output, a in zip(graph.outputs, plan.outputs, meant, strict=True):
         b = planned[output]
-        room = 1e-9 * max(float(np.abs(a).max(initial=0)), 1e-300)
-        if a.shape != b.shape or not (np.abs(a - b) <= room).all():
+        if a.shape != b.shape or not _agree(a, b):
             faults.append(f"{output}: the Plan does not compute the Graph's {name}")
     return faults
+
+
+def _agree(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equal but for the rounding of float64."""
+    largest = float(np.abs(a[np.isfinite(a)]).max(initial=0))
+    with np.errstate(invalid="ignore"):
+        near = np.abs(a - b) <= 1e-9 * max(largest, 1e-300)
+    return bool((near | (a == b) | (np.isnan(a) & np.isnan(b))).all())

@@ -30,10 +30,11 @@ class Cut:
 
 
 def recut(plan: Plan, cut: Cut) -> Plan:
-    """The plan with every convolution cut as said, as far as its size allows."""
+    """The plan with every convolution, and product of a recurrence, cut as said, as far as its
+    size allows."""
     steps, weights = [], dict(plan.weights)
     for step in plan.steps:
-        if step.op == "conv" and step.schedule is not None:
+        if step.schedule is not None:
             step, weights[step.weight] = _recut(plan, step, step.schedule, cut)
         steps.append(step)
     return replace(plan, steps=tuple(steps), weights=weights)

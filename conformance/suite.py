@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, seed, settings, target
 from hypothesis.strategies import SearchStrategy
 
 from conformance.backend import Backend
+from conformance.build import build
 from conformance.check import CheckReport, Executable, arithmetic, check_plan, decisions
 from conformance.cuts import recut
-from conformance.layers import build
 from conformance.strategies import Case
 from conformance.values import EXACT
 from jit.decide import plan as make_plan

@@ -2,22 +2,27 @@
 
 import pytest
 
-from conformance.strategies import (
-    cases,
-    conv_layers,
-    elements,
-    linear_layers,
-    nets,
-    pools,
-)
+from conformance import strategies
 from conformance.suite import Suite
 
 FAMILIES = {
-    "convolutions": (conv_layers, 160),
-    "linear layers": (linear_layers, 30),
-    "pools": (pools, 40),
-    "elementwise": (elements, 40),
-    "nets": (nets, 40),
+    "convolutions": (strategies.conv_layers, 160),
+    "transposed convolutions": (strategies.transposed_layers, 30),
+    "linear layers": (strategies.linear_layers, 30),
+    "matrix products": (strategies.products, 40),
+    "embeddings": (strategies.embeddings, 20),
+    "recurrent layers": (strategies.recurrences, 60),
+    "pools": (strategies.pools, 40),
+    "elementwise": (strategies.elements, 60),
+    "pairs": (strategies.pairs, 60),
+    "movements": (strategies.movements, 60),
+    "reductions": (strategies.reductions, 60),
+    "norms": (strategies.norms, 40),
+    "resampling": (strategies.resamplings, 40),
+    "nets": (strategies.nets, 40),
+    "branched nets": (strategies.branched, 20),
+    "transformers": (strategies.transformers, 20),
+    "texts": (strategies.texts, 20),
 }
 """Per family its strategy and how many cases the quick profile draws."""
 
@@ -26,4 +31,4 @@ FAMILIES = {
 def test_drawn(suite: Suite, target_name: str, family: str) -> None:
     """Cases of a family agree with the reference step by step."""
     structures, examples = FAMILIES[family]
-    suite.hold(cases(structures()), target_name, examples)
+    suite.hold(strategies.cases(structures()), target_name, examples)

@@ -66,11 +66,11 @@ class Values:
                 return centred.astype(np.float32)
         return self._real(rng, shape)
 
-    def bias(self, rng: np.random.Generator, filters: int) -> np.ndarray:
-        """A bias (F), float32."""
+    def parameter(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        """A bias, a table or another constant that is no weight, float32."""
         if self.kind in EXACT:
-            return rng.integers(-100, 101, filters).astype(np.float32)
-        return self._real(rng, (filters,))
+            return np.asarray(rng.integers(-100, 101, shape), np.float32)
+        return self._real(rng, shape)
 
     def norm(self, rng: np.random.Generator, channels: int) -> tuple[np.ndarray, ...]:
         """gamma, beta, mean and var of a batch norm whose scale is a power of two: it folds
@@ -81,7 +81,7 @@ class Values:
         return tuple(a.astype(np.float32) for a in (gamma, beta, mean, var))
 
     def _real(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
-        numbers = rng.standard_normal(shape)
+        numbers = np.asarray(rng.standard_normal(shape))
         match self.kind:
             case "wild":
                 numbers = numbers * 10.0 ** rng.integers(-15, 16, shape)

@@ -7,7 +7,6 @@ The emitters rely on these rules; the interpreter checks at run time what cannot
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from jit.index import Index
 from jit.primitives import PRIMITIVES
@@ -25,6 +24,7 @@ from jit.program import (
     Statement,
     Store,
     Value,
+    loads,
 )
 from jit.program_text import show_block
 
@@ -91,7 +91,8 @@ class _Checker:
         return scope
 
     def fresh(self, s: Statement, name: str, scope: _Scope) -> None:
-        if name.isupper() or name in scope.integers or name in self.buffers:
+        taken = name in scope.integers or name in scope.registers or name in self.buffers
+        if name.isupper() or taken:
             raise self.fail(s, f"{name} is in capitals or already has a meaning here")
 
     def loop(self, s: For, scope: _Scope) -> None:
@@ -99,18 +100,29 @@ class _Checker:
         self.integer(s, s.hi, scope)
         self.fresh(s, s.var, scope)
         inner = replace(scope, integers=scope.integers | {s.var})
-        constant = (s.lo.names | s.hi.names) <= scope.unrolled
         if s.kind == "unroll":
-            if not constant:
+            if not (_constant(s.lo, scope.unrolled) and _constant(s.hi, scope.unrolled)):
                 raise self.fail(s, "the bounds of an unrolled loop are constants")
             inner = replace(inner, unrolled=inner.unrolled | {s.var})
         elif s.kind == "vector":
             if s.lo.constant != 0 or not (s.extent or 0) >= 1:
                 raise self.fail(s, "a vector loop runs from 0 to a constant")
+            self.apart(s)
             inner = replace(inner, vector=(s.var, s.extent or 0))
         elif scope.unrolled and s.kind == "parallel":
             raise self.fail(s, "a parallel loop inside an unrolled one")
         self.block(s.body, inner)
+
+    def apart(self, s: For) -> None:
+        """All lanes of a statement pass before the next one: none may see another's result."""
+        stores = [x for x in s.body if isinstance(x, Store)]
+        touched = [(x.buffer, x.subscript) for x in stores]
+        touched += [(load.buffer, load.subscript) for x in stores for load in loads(x.value)]
+        for x in stores:
+            for buffer, (*outer, last) in touched:
+                same = buffer == x.buffer and tuple(outer) == x.subscript[:-1]
+                if same and last != x.subscript[-1]:
+                    raise self.fail(x, f"a lane touches what another one stores to {buffer}")
 
     def store(self, s: Store, scope: _Scope) -> None:
         if s.buffer in self.buffers:
@@ -150,10 +162,9 @@ class _Checker:
         for i in subscript:
             self.integer(s, i, scope)
         if name in scope.registers:
-            free = frozenset(chain.from_iterable(i.names for i in subscript))
-            lanes = {scope.vector[0]} if scope.vector else set()
-            if not free <= scope.unrolled | lanes:
-                raise self.fail(s, f"registers {name} are subscripted by a loop that is real")
+            known = scope.unrolled | ({scope.vector[0]} if scope.vector else set())
+            if not all(_constant(i, known) for i in subscript):
+                raise self.fail(s, f"registers {name} are subscripted by what only running tells")
         if scope.vector:
             self.lanes(s, name, subscript, scope.vector, store)
 
@@ -178,3 +189,8 @@ class _Checker:
         for table in value.tables:
             if table not in self.buffers or self.buffers[table].dtype != "i32":
                 raise self.fail(s, f"{table} is not a table")
+
+
+def _constant(value: Index, known: frozenset[str]) -> bool:
+    """True if the value is known once the variables in `known` are: no table is read."""
+    return value.names <= known and not value.tables

@@ -87,7 +87,10 @@ class Executable:
                     f"input {name!r} has shape {tuple(np.shape(array))}, the plan was "
                     f"made for {shape}"
                 )
-            data = np.ascontiguousarray(array, dtype=np.float32)
+            if self.plan.places[name].dtype == "i32":
+                data = _indices(self.plan, name, array)
+            else:
+                data = np.ascontiguousarray(array, dtype=np.float32)
             self._placement.write(f"input:{name}", data)
 
     def run(
@@ -170,6 +173,27 @@ class Executable:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def indexed_rows(plan: Plan, name: str) -> int | None:
+    """The rows of the smallest table that an input indexes; None where it indexes none."""
+    tables = [s.inputs[1] for s in plan.steps if s.op == "embedding" and s.inputs[0] == name]
+    return min((plan.places[table].shape[0] for table in tables), default=None)
+
+
+def _indices(plan: Plan, name: str, array: np.ndarray) -> np.ndarray:
+    """An input that indexes embeddings, as int32.
+
+    Raises:
+        InputError: an index is no whole number, or no row of every table that it indexes.
+    """
+    rows = indexed_rows(plan, name)
+    assert rows is not None, "inputs of type i32 index embeddings"
+    found = np.asarray(array)
+    whole = found.dtype.kind in "iuf" and bool(np.all(found == np.trunc(found)))
+    if not whole or found.min() < 0 or found.max() >= rows:
+        raise InputError(f"input {name!r} must hold whole numbers from 0 to {rows - 1}: indices")
+    return np.ascontiguousarray(found, dtype=np.int32)
 
 
 def open_executable(

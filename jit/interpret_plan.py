@@ -46,7 +46,7 @@ class _Machine:
         self.integers = np.frombuffer(image, np.int32)
         self.segments: dict[str, Memory] = {"arena": Memory.blank(plan.arena_bytes // 4)}
         for name, place in plan.places.items():
-            if place.segment != "arena":
+            if place.segment in ("input", "output"):
                 self.segments[segment_of(name, place)] = Memory.blank(place.nbytes // 4)
 
     def run(self, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:

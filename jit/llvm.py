@@ -165,7 +165,7 @@ class _Function(Emitter):
             self.registers[name][slot] = phi
         self.integers[s.var] = counter
         self.scoped(s.body)
-        following = self.op(f"add nuw nsw i64 {counter}, 1")
+        following = self.op(f"add nsw i64 {counter}, 1")
         again = self.op(f"icmp slt i64 {following}, {hi}")
         latch = self.label
         self.lines.append(f"  br i1 {again}, label %{body}, label %{done}")
@@ -365,5 +365,18 @@ class _Function(Emitter):
             relation = "slt" if op == "min" else "sgt"
             c = self.op(f"icmp {relation} i64 {a}, {b}")
             return self.op(f"select i1 {c}, i64 {a}, i64 {b}")
-        # Floor division: indices are not negative where it is used, the checker sees to it.
-        return self.op(f"{'sdiv' if op == '//' else 'srem'} i64 {a}, {b}")
+        return self.divide(op, a, b)
+
+    def divide(self, op: str, a: str, b: str) -> str:
+        """Floor division or its remainder, by a positive number; machines truncate instead."""
+        if b.isdigit() and not int(b) & (int(b) - 1):
+            if op == "//":
+                return self.op(f"ashr i64 {a}, {int(b).bit_length() - 1}")
+            return self.op(f"and i64 {a}, {int(b) - 1}")
+        rest = self.op(f"srem i64 {a}, {b}")
+        below = self.op(f"icmp slt i64 {rest}, 0")
+        if op == "%":
+            upward = self.op(f"add i64 {rest}, {b}")
+            return self.op(f"select i1 {below}, i64 {upward}, i64 {rest}")
+        whole, less = self.op(f"sdiv i64 {a}, {b}"), self.op(f"sext i1 {below} to i64")
+        return self.op(f"add i64 {whole}, {less}")

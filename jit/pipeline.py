@@ -7,37 +7,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from jit.kernels.channelwise import (
-    ElementKernel,
-    HaloKernel,
-    PoolKernel,
-    RelayoutKernel,
-    SoftmaxKernel,
-    naive_element,
-    naive_halo,
-    naive_pool,
-    naive_relayout,
-    naive_softmax,
-)
-from jit.kernels.conv import ConvKernel, naive
+from jit.kernels.channelwise import ElementKernel, HaloKernel, PoolKernel, RelayoutKernel
+from jit.kernels.conv import ConvKernel
+from jit.kernels.definition import Kernel, definition
+from jit.kernels.depthwise import DepthwiseKernel
+from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
+from jit.kernels.matmul import MatmulKernel
+from jit.kernels.norms import LocalResponseKernel, NormKernel
+from jit.kernels.plain import MapKernel, ReduceKernel
+from jit.kernels.recurrent import CellKernel
+from jit.kernels.softmax import SoftmaxKernel
 from jit.program import Program
+from jit.rewrite import mark
 from jit.stages.address import address
 from jit.stages.channels import channels
 from jit.stages.compact import compact
 from jit.stages.fuse import fuse
 from jit.stages.jam import jam
 from jit.stages.parallel import parallel
+from jit.stages.partial import partial
 from jit.stages.promote import promote
 from jit.stages.reuse import reuse
+from jit.stages.spread import spread
 from jit.stages.tile import tile
 from jit.stages.vectorise import vectorise
 
 _POSITIONS = ["od", "oh", "ow"]
-
-Kernel = ConvKernel | PoolKernel | ElementKernel | RelayoutKernel | HaloKernel | SoftmaxKernel
 
 
 @dataclass(frozen=True)
@@ -86,10 +84,18 @@ def conv_stages(k: ConvKernel) -> list[Stage]:
         Stage("jam", "unroll the tile inside the loop over columns", jam),
         Stage("fuse", "join bias, residual and activation to the tile", fuse),
         Stage("promote", "hold the tile's sums in registers", promote),
-        Stage("reuse", "load weights and inputs of a column once", reuse),
-        Stage("address", "one offset per access, invariant parts outside", address),
+        Stage(
+            "reuse",
+            "load weights and inputs of a column once",
+            lambda p: reuse(p, "j", {"values": "wreg", "x": "xreg"}),
+        ),
+        _address(),
         _parallel(["s", "n", "od", "oht", "owt"], k.grid),
     ]
+
+
+def _address() -> Stage:
+    return Stage("address", "one offset per access, invariant parts outside", address)
 
 
 def _parallel(outer: list[str], grid: bool) -> Stage:
@@ -110,8 +116,96 @@ def channelwise_stages(
         )
     if accumulates:
         stages.append(Stage("promote", "hold the window's value in a register", promote))
-    stages.append(Stage("address", "one offset per access, invariant parts outside", address))
-    return [*stages, _parallel(outer, grid)]
+    return [*stages, _address(), _parallel(outer, grid)]
+
+
+def depthwise_stages(k: DepthwiseKernel) -> list[Stage]:
+    """From naive loops to tiles of positions by a block of channels."""
+    loops = ["cb" if k.block > 1 else "c", "n", *_POSITIONS[3 - k.rank : -1], "owb"]
+    channel_vectors = [
+        Stage("channels", "make the channels of a block a vector", lambda p: channels(p, k.block))
+    ]
+    return [
+        *(channel_vectors if k.block > 1 else []),
+        Stage(
+            "positions",
+            "compute some positions along width side by side",
+            lambda p: spread(p, "ow", k.tile_w, "tw", "unroll"),
+        ),
+        Stage(
+            "jam",
+            "unroll the taps along width inside",
+            lambda p: replace(p, body=mark(p.body, {"kw": "unroll"})),
+        ),
+        Stage("promote", "hold the tile's sums in registers", promote),
+        Stage("reuse", "load a tap's weights once", lambda p: reuse(p, "kw", {"w": "wreg"})),
+        _address(),
+        _parallel(loops, k.grid),
+    ]
+
+
+def plain_stages(loops: list[str], *, lanes: int = 1, grid: bool = False) -> list[Stage]:
+    """For elementwise kernels over plain arrays; the last loop is over contiguous elements."""
+    stages: list[Stage] = []
+    if lanes > 1:
+        *loops, last = loops
+        loops = [*loops, f"{last}b"]
+        stages = [
+            Stage(
+                "lanes",
+                "make neighbours of the last axis a vector",
+                lambda p: spread(p, last, lanes, "v", "vector"),
+            )
+        ]
+    return [*stages, _address(), _parallel(loops, grid)]
+
+
+def reduction_stages(
+    loops: list[str], reduced: str, *, lanes: int = 1, promoted: bool = False, grid: bool = False
+) -> list[Stage]:
+    """For kernels that reduce inside `loops`, loop `reduced` being over contiguous elements."""
+    stages: list[Stage] = []
+    if promoted:
+        stages.append(Stage("promote", "hold the element's value in a register", promote))
+    if lanes > 1:
+        stages.append(
+            Stage(
+                "partial",
+                "reduce in the lanes of a vector, then its lanes",
+                lambda p: partial(p, reduced, lanes),
+            )
+        )
+    return [*stages, _address(), _parallel(loops, grid)]
+
+
+def matmul_stages(k: MatmulKernel) -> list[Stage]:
+    """From naive loops to register tiles of rows by vectors."""
+    outer = ["b0", "b1", "mb", "nbb"] if k.grid else ["mb"]
+    return [
+        Stage(
+            "lanes",
+            "make neighbouring columns a vector",
+            lambda p: spread(p, "n", k.lanes, "v", "vector"),
+        ),
+        Stage(
+            "columns",
+            "compute some vectors side by side",
+            lambda p: spread(p, "nb", k.vectors, "fv", "unroll"),
+        ),
+        Stage(
+            "rows",
+            "compute some rows side by side",
+            lambda p: spread(p, "m", k.rows, "r", "unroll"),
+        ),
+        Stage("promote", "hold the tile's sums in registers", promote),
+        Stage(
+            "reuse",
+            "load both factors of a k once",
+            lambda p: reuse(p, "k", {"c": "creg", "a": "areg"}),
+        ),
+        _address(),
+        _parallel(outer, k.grid),
+    ]
 
 
 def stages(kernel: Kernel) -> list[Stage]:
@@ -129,23 +223,34 @@ def stages(kernel: Kernel) -> list[Stage]:
             positions = _POSITIONS[3 - kernel.rank :]
             outer = [*positions, "c", "n"] if blocked else ["c", "n", *positions]
             return channelwise_stages(1, outer, grid=kernel.grid)
-    return channelwise_stages(1, ["n"])
-
-
-def definition(kernel: Kernel) -> Program:
-    """The naive loops of a kernel."""
-    match kernel:
-        case ConvKernel():
-            return naive(kernel)
-        case PoolKernel():
-            return naive_pool(kernel)
-        case ElementKernel():
-            return naive_element(kernel)
-        case RelayoutKernel():
-            return naive_relayout(kernel)
-        case HaloKernel():
-            return naive_halo(kernel)
-    return naive_softmax(kernel)
+        case MapKernel():
+            return plain_stages(kernel.loops, lanes=kernel.lanes, grid=kernel.grid)
+        case ReduceKernel():
+            return reduction_stages(
+                kernel.loops,
+                f"r{kernel.inner - 1}",
+                lanes=kernel.lanes,
+                promoted=True,
+                grid=kernel.grid,
+            )
+        case TakeKernel() | BlendKernel():
+            return plain_stages(["o", "j", "i"], lanes=kernel.lanes, grid=kernel.grid)
+        case EmbeddingKernel():
+            return plain_stages(["m", "c"], lanes=kernel.lanes, grid=kernel.grid)
+        case SoftmaxKernel(dense="c"):
+            return reduction_stages(["o", "i"], "c", lanes=kernel.lanes, grid=kernel.grid)
+        case SoftmaxKernel():
+            return plain_stages(["o", "i"], lanes=kernel.lanes, grid=kernel.grid)
+        case NormKernel():
+            return reduction_stages(["a", "b"], "q", lanes=kernel.lanes, grid=kernel.grid)
+        case LocalResponseKernel():
+            return plain_stages(["o", "c", "i"], lanes=kernel.lanes, grid=kernel.grid)
+        case MatmulKernel():
+            return matmul_stages(kernel)
+        case DepthwiseKernel():
+            return depthwise_stages(kernel)
+        case CellKernel():
+            return plain_stages(["n", "i"], lanes=kernel.lanes, grid=kernel.grid)
 
 
 @lru_cache(maxsize=1024)

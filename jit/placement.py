@@ -73,7 +73,7 @@ class Placement(ABC):
 def _segment_sizes(artifact: Artifact) -> dict[str, int]:
     sizes = {"constants": len(artifact.constants), "arena": artifact.plan.arena_bytes}
     for name, place in artifact.plan.places.items():
-        if place.segment != "arena":
+        if place.segment in ("input", "output"):
             sizes[segment_of(name, place)] = place.nbytes
     return sizes
 

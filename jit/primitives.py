@@ -8,6 +8,7 @@ The spellings are in `jit.llvm_primitives` and `jit.opencl.primitives`, keyed by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,9 @@ def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     return evaluate
 
 
+_erf = np.vectorize(math.erf, otypes=[np.float64])  # NumPy has none
+
+
 _ROWS = (
     Primitive("add", 2, np.add, 0.5),
     Primitive("sub", 2, np.subtract, 0.5),
@@ -49,10 +53,16 @@ _ROWS = (
     # NumPy's maximum and minimum carry NaN on, and so must every spelling.
     Primitive("maximum", 2, np.maximum, 0.0),
     Primitive("minimum", 2, np.minimum, 0.0),
+    Primitive("abs", 1, np.abs, 0.0),
+    Primitive("neg", 1, np.negative, 0.0),
+    Primitive("sqrt", 1, np.sqrt, 0.5),
     Primitive("exp", 1, np.exp, 2.0),
     Primitive("expm1", 1, np.expm1, 4.0),
     Primitive("tanh", 1, np.tanh, 4.0),
     Primitive("sigmoid", 1, _sigmoid, 4.0),
+    Primitive("log", 1, np.log, 1.5),
+    Primitive("log1p", 1, np.log1p, 2.0),
+    Primitive("erf", 1, _erf, 2.0),
 )
 
 PRIMITIVES: Mapping[str, Primitive] = {

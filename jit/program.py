@@ -19,7 +19,8 @@ The grammar of the form; `str(program)` writes it as a subset of Python's own sy
 FLOAT is as Python writes it, -1.5, inf and nan among them.  A block without statements is `pass`.
 All kinds of loop mean the same to the interpreter; they tell the emitter how to walk.  A `vector`
 loop is innermost, starts at 0, has a constant extent, and every subscript in it depends on its
-variable with stride 1 in the last place or not at all.  An `unroll` loop has constant bounds.
+variable with stride 1 in the last place or not at all; no lane sees what another one stores.  An
+`unroll` loop has constant bounds, tables not among them, and no name is declared twice in a scope.
 Registers are subscripted by constants once unrolled, but for a vector variable in the last place.
 Index expressions are in `jit.index`, primitives in `jit.primitives`.
 """

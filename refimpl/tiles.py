@@ -7,7 +7,9 @@ accumulated one tile after another.  GRIM's BCRC (rows grouped, column lists sto
 dense) is one tile per strip; KGS gives one with all rows of the kernel group; dense is one with
 every column.
 
-Inside a tile an explicit zero is a weight like any other.
+Inside a tile an explicit zero is a weight like any other.  `pack` here makes one tile a strip,
+which is what kernels run; `refimpl.storage.blocks` packs without a zero that the mask has not,
+into several tiles a strip where rows differ.
 """
 
 from __future__ import annotations
@@ -80,20 +82,17 @@ def pack(
     """Pack the entries of `weight` (F, C, *K) in strips of consecutive rows of the given heights.
 
     `stored` is a mask of the same shape; a strip stores every column in which any of its rows is
-    stored.  Columns are ordered by block of `channel_block` channels, then kernel position, then
-    channel, so that a block of channels stays in cache and neighbours in memory follow each other.
+    stored.  Columns are in the order of `column_order`, so that a block of channels stays in cache
+    and neighbours in memory follow each other.
     Raises TilesError if an entry outside `stored` is not zero or the heights do not cover F rows.
     """
-    f, c, *kernel = weight.shape
-    k = prod(kernel)
+    f = weight.shape[0]
     if stored.shape != weight.shape or np.any(weight[~stored]):
         raise TilesError(f"the mask {stored.shape} does not cover the weight {weight.shape}")
     if sum(heights) < f or any(h < 1 for h in heights):
         raise TilesError(f"strips of {tuple(heights)} rows do not cover {f} filters")
-    matrix = weight.reshape(f, c * k)
-    keep = stored.reshape(f, c * k)
-    channel, position = np.divmod(np.arange(c * k), k)
-    order = np.lexsort((channel, position, channel // channel_block)).astype(np.int32)
+    matrix, keep = weight.reshape(f, -1), stored.reshape(f, -1)
+    order = column_order(weight.shape, channel_block).astype(np.int32)
     strips, row = [], 0
     for height in heights:
         rows = np.arange(row, row + height)
@@ -106,6 +105,15 @@ def pack(
         strips.append((Tile(ids, columns, values),))
         row += height
     return Tiles(tuple(weight.shape), tuple(strips))
+
+
+def column_order(shape: Sequence[int], channel_block: int) -> np.ndarray:
+    """All columns of a weight (F, C, *K), int64, in the order in which tiles store them.
+
+    By block of `channel_block` channels, then kernel position, then channel.
+    """
+    channel, position = np.divmod(np.arange(prod(shape[1:])), prod(shape[2:]))
+    return np.lexsort((channel, position, channel // channel_block))
 
 
 def unpack(tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:

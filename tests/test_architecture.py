@@ -30,7 +30,10 @@ ALLOWED = {
 }
 """Files that alone may import more, and what; folders end in a slash."""
 
-ALLOWED_FOLDERS = {"jit/opencl/": {"pyopencl"}}
+ALLOWED_FOLDERS = {
+    "jit/opencl/": {"pyopencl"},
+    "refimpl/importers/onnx/": {"onnx", "google"},
+}
 
 WITHOUT_TORCH = ("refimpl", "jit", "gossamer")
 """Packages whose import never imports torch."""
@@ -38,7 +41,7 @@ WITHOUT_TORCH = ("refimpl", "jit", "gossamer")
 LONGEST = 350
 """Lines of a file."""
 
-LONGER = {"jit/launches.py": 430, "jit/llvm.py": 430, "conformance/faults.py": 370}
+LONGER = {"jit/llvm.py": 430, "jit/pipeline.py": 370}
 """Files that are one walk or one table of many kinds of things, and may be this long; not more."""
 
 BANNED = {"utils", "util", "manager", "helpers", "misc", "common"}

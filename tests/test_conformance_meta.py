@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, settings
 
 from conformance import backend, strategies
+from conformance.build import build
 from conformance.check import arithmetic, check_plan, decisions, judge
 from conformance.cuts import recut
-from conformance.layers import Conv, Element, Linear, Net, build
+from conformance.layers import Conv, Element, Linear, Net
 from conformance.primitives import Form, ulps, worst
 from conformance.suite import PROFILES, Suite, profile
 from conformance.values import EXACT, KINDS, Values

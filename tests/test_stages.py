@@ -13,9 +13,15 @@ from jit.kernels.channelwise import (
     HaloKernel,
     PoolKernel,
     RelayoutKernel,
-    SoftmaxKernel,
 )
 from jit.kernels.conv import ConvKernel
+from jit.kernels.depthwise import DepthwiseKernel
+from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
+from jit.kernels.matmul import MatmulKernel
+from jit.kernels.norms import LocalResponseKernel, NormKernel
+from jit.kernels.plain import MapKernel, ReduceKernel
+from jit.kernels.recurrent import CellKernel
+from jit.kernels.softmax import SoftmaxKernel
 from jit.launches import launches
 from jit.llvm import emit_ir, emit_object
 from jit.pipeline import lower
@@ -46,6 +52,26 @@ KERNELS = [
     HaloKernel(3, 16),
     HaloKernel(2, 1),
     SoftmaxKernel(),
+    SoftmaxKernel(log=True),
+    SoftmaxKernel(lanes=8, dense="c"),
+    NormKernel("layer", 1e-5, "element", True, True, lanes=16),
+    NormKernel("rms", 1e-5, "none", False, False),
+    LocalResponseKernel(5, 2, 1e-4, 0.75, 1.0, True, lanes=4),
+    SoftmaxKernel(lanes=4),
+    CellKernel("gru", True, lanes=8),
+    CellKernel("lstm", False),
+    MatmulKernel(16, 6, True, vectors=2),
+    MatmulKernel(1, 3, False),
+    ElementKernel(2, 8, "mul", None, True, broadcast=True),
+    DepthwiseKernel(2, 16, 7, 3, 2, 1, RELU, True, True),
+    DepthwiseKernel(1, 4, 1, 5, 1, 2, None, False, False),
+    MapKernel(3, "prelu", ("tanh", ()), lanes=4),
+    MapKernel(2, "sub", lanes=4, z_constant=True),
+    MapKernel(1, "fill", value=-1.5),
+    ReduceKernel(2, 2, "add", mean=True, lanes=4),
+    TakeKernel(lanes=16),
+    BlendKernel(True),
+    EmbeddingKernel(lanes=8),
 ]
 
 
@@ -146,7 +172,7 @@ def test_a_shrunk_layer_keeps_its_decisions_and_its_meaning():
 
 def test_the_interpreter_sees_a_halo_that_nobody_wrote(monkeypatch):
     p = plan(small_net(rank=2), "x86-64-sse")
-    monkeypatch.setattr("jit.launches._Lowering.margins", lambda *_: iter(()))
+    monkeypatch.setattr("jit.launches.channelwise.margins", lambda *_: iter(()))
     with pytest.raises(Exception, match="never written"):
         interpret_plan(p, np.zeros((1, 3, 5, 5)))
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from refimpl import tiles as tiles_form
 from refimpl.schemes import BCR, KGS, NM, Dense, Filter, Pattern, Unstructured, Vanilla
+from refimpl.schemes.units import part_height
 from refimpl.storage import (
     BCRC,
     CSR,
@@ -21,7 +22,7 @@ from refimpl.storage import (
     pack_scheme,
     table,
 )
-from refimpl.storage.blocks import padding_of_runs
+from refimpl.storage.blocks import block_bytes, padding_of_runs
 
 sizes = st.integers(1, 9)
 shapes = st.tuples(sizes, sizes, st.lists(st.integers(1, 3), max_size=3)).map(
@@ -92,7 +93,7 @@ def test_tiles_hold_every_kept_weight_once_and_no_other(drawn, height, run):
     for strip in tiles.strips:
         rows = [row for tile in strip for row in tile.rows.tolist()]
         assert not rows or max(rows) - min(rows) < height
-        assert len({row // (len(weight) // parts) for row in rows}) <= 1
+        assert len({row // part_height(weight.shape, parts) for row in rows}) <= 1
 
 
 @given(shapes, sizes, sizes, st.floats(0.1, 1))
@@ -106,6 +107,35 @@ def test_kernel_groups_make_one_tile_a_strip_in_whole_runs(shape, gf, gc, keep):
     values, indices = kept_bytes(scheme, mask)
     assert values == 4 * np.count_nonzero(mask)
     assert indices == (0 if mask.all() else index_bytes(tiles, run=gc))
+
+
+@given(pruned(), st.integers(1, 70), sizes)
+def test_bytes_counted_from_the_mask_are_those_of_the_packed_tiles(drawn, height, run):
+    weight, mask, parts = drawn
+    if height > 9:  # rows by the hundred, whose sets fit no integer
+        weight, mask = (np.concatenate([a] * 30) for a in (weight, mask))
+    tiles = pack_blocks(weight, mask, height=height, run=run, parts=parts)
+    packed = 4 * (tiles.stored + padding_of_runs(tiles, run)), index_bytes(tiles, run=run)
+    assert block_bytes(mask, height=height, run=run, parts=parts) == packed
+
+
+@given(shapes, sizes, sizes, st.integers(0, 2), st.floats(0.1, 1))
+def test_the_tiles_that_kernels_run_are_the_exact_ones_where_a_strip_keeps_whole_columns(
+    shape, gf, gc, padding, keep
+):
+    """Besides, those have a tile where nothing is kept, and rows of padding at the end."""
+    scheme = KGS(gf, gc)
+    weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    mask = scheme.project(weight, keep)
+    heights = [min(gf, shape[0] - row) for row in range(0, shape[0], gf)]
+    heights[-1] += padding
+    run = tiles_form.pack(weight * mask, mask, heights, gc)
+    exact = pack_scheme(scheme, weight * mask, mask)
+    same(tiles_form.unpack(run), weight * mask, mask)
+    for (tile,), strip in zip(run.strips, exact.strips, strict=True):
+        real = tile.rows >= 0
+        found = tiles_form.Tile(tile.rows[real], tile.columns, tile.values[:, real].copy())
+        assert strip == ((found,) if tile.columns.size else ())
 
 
 def test_bcr_makes_several_tiles_of_different_rows():

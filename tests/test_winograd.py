@@ -93,8 +93,67 @@ def test_within_the_bound_in_floats(case, seed, dtype):
     assert (np.abs(found - exact) <= bound).all()
     # The amplification says how much larger than direct convolution's the bound can be.
     largest = np.abs(w).max() * np.abs(x).max() * np.prod(w_shape[1:])
-    share = bound / (roundings(chosen, w_shape[1]) * np.finfo(dtype).eps / 2) / largest
-    assert (share <= float(amplification(chosen)) * 1.001).all()
+    lost = roundings(chosen, w_shape[1]) * np.finfo(dtype).eps / 2
+    assert (bound <= float(amplification(chosen)) * lost * float(largest) * 1.001).all()
+
+
+def rounded_sum(terms, dtype, order):
+    """Products (a, b) summed with one rounding an operation: in turn, in pairs, or fused."""
+    if order == "fused":
+        total = dtype(0)
+        for a, b in terms:
+            total = dtype(float(a) * float(b) + float(total))
+        return total
+    sums = [dtype(a * b) for a, b in terms]
+    while len(sums) > 1:
+        head, rest = (sums[:2], sums[2:]) if order == "in turn" else (sums[-2:], sums[:-2])
+        added = dtype(head[0] + head[1])
+        sums = [added, *rest] if order == "in turn" else [added, *rest][::-1]
+    return sums[0]
+
+
+@given(
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.sampled_from([np.float16, np.float32]),
+    st.sampled_from(["in turn", "in pairs", "fused"]),
+    seeds,
+)
+@settings(max_examples=60, deadline=None)
+def test_within_the_bound_whatever_the_order_of_sums(m, r, channels, dtype, order, seed):
+    """One tile, every operation rounded: array libraries may sum float16 in float32."""
+    t = cook_toom(m, r)
+    rng = np.random.default_rng(seed)
+    d = (rng.integers(-15, 16, (channels, t.n)) / 8).astype(dtype)
+    g = (rng.integers(-15, 16, (channels, r)) / 8).astype(dtype)
+    a_, g_, b_ = t.arrays(dtype)
+
+    def apply(matrix, vector):
+        used = [[j for j in range(len(row)) if row[j] != 0] for row in matrix]
+        return [
+            rounded_sum([(row[j], vector[j]) for j in js], dtype, order)
+            for row, js in zip(matrix, used, strict=True)
+        ]
+
+    inputs, weights = [apply(b_, x) for x in d], [apply(g_, w) for w in g]
+    products = [
+        rounded_sum([(weights[c][j], inputs[c][j]) for c in range(channels)], dtype, order)
+        for j in range(t.n)
+    ]
+    exact = direct(d[None].astype(float), g[None].astype(float), ((0, 0),), 1)[0, 0]
+    bound = error_bound(d[None], g[None], [t], ((0, 0),), dtype=dtype)[0, 0]
+    assert (np.abs(np.array(apply(a_, products), float) - exact) <= bound).all()
+
+
+def test_the_bound_is_not_vain():
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((1, 16, 9, 9)), rng.standard_normal((8, 16, 3, 3))
+    x, w = x.astype(np.float32), w.astype(np.float32)
+    chosen, padding = [cook_toom(4, 3)] * 2, ((1, 1), (1, 1))
+    exact = direct(x.astype(float), w.astype(float), padding, 1)
+    error = np.abs(convolve(x, w, chosen, padding) - exact).max()
+    assert error > error_bound(x, w, chosen, padding).max() / 1000
 
 
 def test_a_dropped_term_breaks_the_bound():

@@ -1,86 +1,65 @@
-"""Folding: batch norms into weights, grouped convolutions into block structure, and fusion.
+"""Folding: from nodes to drafts, as few as will do.
 
-A `Draft` is a step before it is scheduled.  Weights are folded in float64 and rounded once.
+Batch norms go into weights and biases (in float64, rounded once), grouped convolutions become
+blocks on the diagonal, activations and additions join what they follow.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jit.kernels.activation import ATTRIBUTES, Activation
-from refimpl.graph import Attributes, Graph, Node, Shape
-from refimpl.plan import PlanError
+from jit.decide.draft import Draft, Folding, reshaped
+from jit.decide.recurrent import OPERATORS as RECURRENT
+from jit.decide.recurrent import recurrent
+from jit.kernels.activation import ATTRIBUTES
+from refimpl import graph as graphs
+from refimpl.graph import Graph, Node, Shape, attributes
+from refimpl.plan import CHANNELWISE, DEEPEST, ELEMENTWISE, PLAIN, PlanError
 
 _RESHAPES = ("flatten", "reshape", "identity")
-_POOLS = ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
+_POOLS = tuple(op for op in CHANNELWISE if op.endswith("_pool"))
+_PAIRS = tuple(op for op in ELEMENTWISE if op != "activation")
+_FUSIBLE = ("conv", "depthwise", "affine", *_PAIRS)
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A step with its arrays: weight and stored mask (F, C, *K), or scale; bias, or shift."""
+class Folded:
+    """Drafts in a legal order, the value that holds each output, and the shape of every value."""
 
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    attributes: Attributes = ()
-    weight: np.ndarray | None = None
-    stored: np.ndarray | None = None
-    bias: np.ndarray | None = None
-    residual: str = ""
-    activation: Activation | None = None
-    covers: tuple[str, ...] = ()
-    dense_weights: int = 0
-
-
-@dataclass
-class _Folding:
-    graph: Graph
+    drafts: tuple[Draft, ...]
+    outputs: Mapping[str, str]
     shapes: Mapping[str, Shape]
-    aliases: Mapping[str, str]
-    drafts: dict[str, Draft] = field(default_factory=dict)
-    uses: Counter[str] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        # Under whichever name it is read: a value with two readers must stay, aliases or not.
-        self.uses.update(self.source(name) for name in self.graph.outputs)
-        for node in self.graph.nodes:
-            if node.name not in self.aliases:
-                self.uses.update(self.source(name) for name in node.inputs)
-
-    def source(self, value: str) -> str:
-        """The value that holds the same numbers in the same shape."""
-        return self.aliases.get(value, value)
-
-    def read_once(self, value: str) -> bool:
-        """True if one node reads these numbers and no output holds them."""
-        return self.uses[self.source(value)] == 1
 
 
-def fold(graph: Graph, shapes: Mapping[str, Shape]) -> tuple[list[Draft], dict[str, str]]:
-    """Drafts in a legal order, and for each graph output the value that holds it.
+def fold(graph: Graph) -> Folded:
+    """The drafts of a Graph; those that no output needs are left out.
 
-    Raises PlanError naming the node that cannot be compiled.
+    Raises:
+        PlanError: naming the node that cannot be compiled.
     """
-    for name in (*(name for name, _ in graph.inputs), *(node.name for node in graph.nodes)):
-        if not 2 <= len(shapes[name]) <= 5:
-            raise PlanError(
-                f"{name}: shape {shapes[name]} cannot be compiled; only (N, C) and (N, C, ...) "
-                "with up to 3 spatial axes"
-            )
-    state = _Folding(graph, shapes, _aliases(graph, shapes))
+    shapes = graphs.shapes(graph)
+    for name, shape in shapes.items():
+        if len(shape) > DEEPEST:
+            raise PlanError(f"{name}: {shape} has more than {DEEPEST} axes")
+    state = Folding(graph, shapes, _aliases(graph, shapes))
     for node in graph.nodes:
         if node.name not in state.aliases:
             _fold_node(state, node)
     outputs = {name: state.source(name) for name in graph.outputs}
-    reads = [(draft.name, value) for draft in state.drafts.values() for value in draft.inputs]
-    for name, value in (*reads, *outputs.items()):
-        if value in graph.constants:
-            raise PlanError(f"{name}: the constant {value} as a value cannot be compiled yet")
-    return list(state.drafts.values()), outputs
+    return Folded(_needed(state.drafts, set(outputs.values())), outputs, state.shapes)
+
+
+def _needed(drafts: Mapping[str, Draft], wanted: set[str]) -> tuple[Draft, ...]:
+    """The drafts that the wanted values depend on, in their order."""
+    kept = []
+    for draft in reversed(drafts.values()):
+        if draft.name in wanted:
+            kept.append(draft)
+            wanted |= {*draft.inputs, draft.residual}
+    return tuple(reversed(kept))
 
 
 def _aliases(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, str]:
@@ -92,21 +71,23 @@ def _aliases(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, str]:
     return aliases
 
 
-def _fold_node(state: _Folding, node: Node) -> None:
+def _fold_node(state: Folding, node: Node) -> None:
     if node.op in ("conv", "linear"):
         _contraction(state, node)
     elif node.op == "batch_norm":
         _batch_norm(state, node)
     elif node.op in ATTRIBUTES:
         _activation(state, node)
-    elif node.op in ("add", "sub", "mul"):
-        _arithmetic(state, node)
+    elif node.op in _PAIRS:
+        _pair(state, node)
     elif node.op in _RESHAPES:
         _reshape(state, node)
-    elif node.op in _POOLS or node.op == "softmax":
+    elif node.op in RECURRENT:
+        recurrent(state, node)
+    elif node.op in _POOLS or node.op in PLAIN:
         _check_supported(state, node)
-        _emit(
-            state, node, Draft(node.name, node.op, (state.source(node.inputs[0]),), node.attributes)
+        state.emit(
+            node, Draft(node.name, node.op, tuple(map(state.source, node.inputs)), node.attributes)
         )
     else:
         raise PlanError(
@@ -114,55 +95,34 @@ def _fold_node(state: _Folding, node: Node) -> None:
         )
 
 
-def _emit(state: _Folding, node: Node, draft: Draft) -> None:
-    state.drafts[draft.name] = replace(draft, covers=(*draft.covers, node.name))
+def _check_supported(state: Folding, node: Node) -> None:
+    if node.op == "embedding" and node.inputs[0] not in dict(state.graph.inputs):
+        raise PlanError(f"{node.name}: an embedding is compiled of an input's indices only")
 
 
-def _check_supported(state: _Folding, node: Node) -> None:
-    attributes, shape = node.attrs, state.shapes[node.inputs[0]]
-    if node.op == "max_pool" and any(d != 1 for d in attributes["dilation"]):
-        raise PlanError(f"{node.name}: dilated max pooling cannot be compiled yet")
-    if node.op == "softmax" and (len(shape) != 2 or attributes["axis"] not in (1, -1)):
-        raise PlanError(f"{node.name}: softmax is compiled for (N, C) over C only, not {shape}")
-
-
-def _array(state: _Folding, node: Node, position: int) -> np.ndarray:
-    name = node.inputs[position]
-    if name not in state.graph.constants:
-        raise PlanError(f"{node.name}: input {position} ({name}) must be a constant to compile")
-    return state.graph.constants[name].array
-
-
-def _contraction(state: _Folding, node: Node) -> None:
+def _contraction(state: Folding, node: Node) -> None:
     """A convolution; a linear layer becomes one over the whole of what a flatten flattened."""
-    weight = _array(state, node, 1)
-    name = node.inputs[1]
-    sparsity = state.graph.sparsity.get(name)
-    stored = sparsity.mask.array if sparsity else np.ones(weight.shape, bool)
+    weight, stored = state.array(node, 1), state.mask(node, 1)
     value, _, *biased = node.inputs
-    bias = _array(state, node, 2) if biased else np.zeros(len(weight), np.float32)
-    source, attributes = state.source(value), node.attributes
-    dense = weight.size
+    bias = state.array(node, 2) if biased else np.zeros(len(weight), np.float32)
+    source, dense = state.source(value), weight.size
+    given = tuple(a for a in node.attributes if a[0] != "groups")
+    op, groups = "conv", node.attrs.get("groups", 1)
     if node.op == "linear":
         source, unflattened = _before_flatten(state, node)
         weight, stored = weight.reshape(unflattened), stored.reshape(unflattened)
         rank = weight.ndim - 2
-        attributes = (
-            ("stride", (1,) * rank),
-            ("padding", ((0, 0),) * rank),
-            ("dilation", (1,) * rank),
-        )
+        given = attributes(stride=(1,) * rank, padding=((0, 0),) * rank, dilation=(1,) * rank)
+    elif groups > 1 and groups == len(weight) == state.shapes[value][1]:
+        op = "depthwise"
     else:
-        weight, stored = _ungroup(weight, stored, node.attrs["groups"])
-        attributes = tuple(a for a in attributes if a[0] != "groups")
-    _emit(
-        state,
-        node,
-        Draft(node.name, "conv", (source,), attributes, weight, stored, bias, dense_weights=dense),
+        weight, stored = _ungroup(weight, stored, groups)
+    state.emit(
+        node, Draft(node.name, op, (source,), given, weight, stored, bias, dense_weights=dense)
     )
 
 
-def _before_flatten(state: _Folding, node: Node) -> tuple[str, Shape]:
+def _before_flatten(state: Folding, node: Node) -> tuple[str, Shape]:
     """(the input of a linear layer, its weight's shape), looking through a flatten."""
     filters = state.shapes[node.inputs[1]][0]
     source = state.source(node.inputs[0])
@@ -192,17 +152,16 @@ def _ungroup(w: np.ndarray, stored: np.ndarray, groups: int) -> tuple[np.ndarray
     return whole, mask
 
 
-def _open_contraction(state: _Folding, value: str) -> Draft | None:
+def _open_contraction(state: Folding, value: str) -> Draft | None:
     """The convolution that computes `value`, if nothing else reads it and nothing follows yet."""
     source = state.source(value)
     draft = state.drafts.get(source)
-    if draft is None or draft.op != "conv" or not state.read_once(value) or draft.activation:
-        return None
-    return draft
+    is_open = draft is not None and draft.op in ("conv", "depthwise") and not draft.activation
+    return draft if is_open and state.read_once(value) else None
 
 
-def _batch_norm(state: _Folding, node: Node) -> None:
-    gamma, beta, mean, var = (_array(state, node, i).astype(np.float64) for i in range(1, 5))
+def _batch_norm(state: Folding, node: Node) -> None:
+    gamma, beta, mean, var = (state.array(node, i).astype(np.float64) for i in range(1, 5))
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = gamma / np.sqrt(var + node.attrs["eps"])
         shift = beta - mean * scale
@@ -211,8 +170,7 @@ def _batch_norm(state: _Folding, node: Node) -> None:
         raise PlanError(f"{node.name}: its scale or shift is not finite; is a variance 0?")
     draft = _open_contraction(state, node.inputs[0])
     if draft is None or draft.residual:
-        _emit(
-            state,
+        state.emit(
             node,
             Draft(
                 node.name,
@@ -231,48 +189,54 @@ def _batch_norm(state: _Folding, node: Node) -> None:
     _rename(state, node, replace(draft, weight=weight, bias=bias))
 
 
-def _rename(state: _Folding, node: Node, draft: Draft) -> None:
+def _rename(state: Folding, node: Node, draft: Draft) -> None:
     """The draft now computes this node's value; it runs no earlier than its new inputs."""
     del state.drafts[draft.name]
-    _emit(state, node, replace(draft, name=node.name))
+    state.emit(node, replace(draft, name=node.name))
 
 
-def _activation(state: _Folding, node: Node) -> None:
-    numbers = tuple(float(node.attrs[a]) for a in ATTRIBUTES[node.op])
-    activation = (node.op, numbers)
+def _activation(state: Folding, node: Node) -> None:
+    given = (node.attrs[a] for a in ATTRIBUTES[node.op])
+    activation = (node.op, tuple(v if isinstance(v, str) else float(v) for v in given))
     source = state.source(node.inputs[0])
     draft = state.drafts.get(source)
-    fusible = draft is not None and draft.op in ("conv", "add", "sub", "mul", "affine")
+    fusible = draft is not None and draft.op in _FUSIBLE
     if draft is not None and fusible and not draft.activation and state.read_once(source):
         _rename(state, node, replace(draft, activation=activation))
         return
-    _emit(state, node, Draft(node.name, "activation", (source,), activation=activation))
+    state.emit(node, Draft(node.name, "activation", (source,), activation=activation))
 
 
-def _arithmetic(state: _Folding, node: Node) -> None:
+def _pair(state: Folding, node: Node) -> None:
+    """An operator of two values; an addition joins a convolution as its residual or its bias."""
     a, b = node.inputs
-    if any(name in state.graph.constants for name in (a, b)):
-        raise PlanError(f"{node.name}: `{node.op}` with a constant cannot be compiled yet")
-    if state.shapes[a] != state.shapes[b]:
-        raise PlanError(
-            f"{node.name}: `{node.op}` of shapes {state.shapes[a]} and "
-            f"{state.shapes[b]} cannot be compiled yet; broadcasting is not supported"
-        )
-    if node.op == "add" and a != b:
-        for value, other in ((b, a), (a, b)):
-            draft = _open_contraction(state, value)
-            if draft is not None and not draft.residual:
-                _rename(state, node, replace(draft, residual=state.source(other)))
-                return
-    _emit(state, node, Draft(node.name, node.op, (state.source(a), state.source(b))))
+    if node.op == "add" and a != b and not _joined(state, node, a, b):
+        _joined(state, node, b, a)
+    if node.name not in state.drafts:
+        state.emit(node, Draft(node.name, node.op, (state.source(a), state.source(b))))
 
 
-def _reshape(state: _Folding, node: Node) -> None:
+def _joined(state: Folding, node: Node, other: str, value: str) -> bool:
+    """Add `other` within the convolution that computes `value`, where that can be."""
+    draft = _open_contraction(state, value)
+    if draft is None or draft.residual or state.shapes[node.name] != state.shapes[value]:
+        return False
+    if other not in state.graph.constants:
+        if state.shapes[other] == state.shapes[value]:
+            _rename(state, node, replace(draft, residual=state.source(other)))
+            return True
+        return False
+    constant = state.graph.constants[other].array.astype(np.float64)
+    shape = (1,) * (len(state.shapes[value]) - constant.ndim) + constant.shape
+    if constant.size not in (1, shape[1]):
+        return False
+    assert draft.bias is not None
+    bias = (draft.bias + constant.reshape(-1)).astype(np.float32)
+    _rename(state, node, replace(draft, bias=bias))
+    return True
+
+
+def _reshape(state: Folding, node: Node) -> None:
     value = node.inputs[0]
     before, after = state.shapes[value], state.shapes[node.name]
-    if before[0] != after[0] or 2 not in (len(before), len(after)):
-        raise PlanError(
-            f"{node.name}: reshape from {before} to {after} cannot be compiled yet; "
-            "only between (N, C, ...) and (N, M)"
-        )
-    _emit(state, node, Draft(node.name, "relayout", (state.source(value),)))
+    state.emit(node, reshaped(node.name, state.source(value), before, after))

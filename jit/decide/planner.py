@@ -1,4 +1,4 @@
-"""From a Graph to a Plan: fold, choose layouts, schedule every convolution, place all values."""
+"""From a Graph to a Plan: decompose, fold, lay out, schedule contractions, place all values."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from math import prod
 import numpy as np
 
 from jit.decide.arena import lay_out
-from jit.decide.fold import Draft, fold
+from jit.decide.decompose import decompose
+from jit.decide.draft import Draft
+from jit.decide.fold import Folded, fold
+from jit.decide.layouts import Layouts, Need
 from jit.decide.schedule import ConvProblem, choose, heights
 from jit.target import Target
 from jit.target import target as target_named
 from refimpl import graph as graphs
-from refimpl.graph import Constant, Graph, Shape
-from refimpl.layout import Layout
+from refimpl.graph import Constant, Graph, Shape, attributes
+from refimpl.layout import Layout, plain
 from refimpl.plan import Choice, Place, Plan, PlanError, Step
 from refimpl.tiles import Tiles, pack
 
@@ -36,35 +39,33 @@ def plan(graph: Graph, target: str | Target = "host", threads: int = 1) -> Plan:
         raise PlanError(f"{threads} threads: plans for more than one thread are not supported yet")
     machine = target_named(target) if isinstance(target, str) else target
     graphs.check(graph)
-    drafts, outputs = fold(graph, graphs.shapes(graph))
-    return _Planner(graph, machine, drafts, outputs).run()
+    return _Planner(graph, machine, fold(decompose(graph))).run()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, machine: Target, drafts: list[Draft], outputs: dict[str, str]):
-        self.graph, self.machine = graph, machine
-        self.drafts, self.outputs = drafts, outputs
-        self.shapes = dict(graphs.shapes(graph))
+    def __init__(self, graph: Graph, machine: Target, folded: Folded):
+        self.graph, self.machine, self.folded = graph, machine, folded
+        self.shapes = folded.shapes
+        self.layouts = Layouts(graph, folded, machine.lanes)
         self.steps: list[Step] = []
         self.places: dict[str, Place] = {}
         self.weights: dict[str, Tiles] = {}
         self.constants: dict[str, Constant] = {}
-        self.layouts = self.choose_layouts()
 
     def run(self) -> Plan:
+        indices = {d.inputs[0] for d in self.folded.drafts if d.op == "embedding"}
         for name, shape in self.graph.inputs:
-            self.places[name] = Place(shape, _plain(shape), "input")
-            self.relayout(name, f"{name}:in", self.layouts[name], "arena")
-        for draft in self.drafts:
+            kind = "i32" if name in indices else "f32"
+            self.places[name] = Place(shape, plain(shape), "input", dtype=kind)
+        for draft in self.folded.drafts:
             self.add(draft)
-        for output, source in self.outputs.items():
-            shape = self.shapes[output]
-            self.relayout(self.held(source), f"{output}:out", None, "output", shape)
+        for output, source in self.folded.outputs.items():
+            self.give_back(source, f"{output}:out")
         result = Plan(
             self.graph.name,
             self.machine.name,
             1,
-            tuple(n for n, _ in self.graph.inputs),
+            tuple(name for name, _ in self.graph.inputs),
             tuple(f"{name}:out" for name in self.graph.outputs),
             self.places,
             tuple(self.steps),
@@ -74,90 +75,142 @@ class _Planner:
         )
         return lay_out(result)
 
-    def held(self, value: str) -> str:
-        """The value's name in the Plan: an input of the Graph is used in its compiled layout."""
-        return f"{value}:in" if any(value == name for name, _ in self.graph.inputs) else value
+    # -- values in the layout that a reader needs ----------------------------------------------
 
-    # -- layouts -----------------------------------------------------------------------------
+    def held(self, draft: Draft, value: str) -> str:
+        """The name in the Plan of a value as the draft reads it, copied there if need be."""
+        if value in self.graph.constants:
+            return self.constant(draft, value)
+        wanted = self.layouts.need(draft, value)
+        if wanted == "any" or self.lies(value, wanted):
+            return value
+        if wanted == "even":
+            return self.copied(value, f"{value}:even", plain(self.shapes[value]))
+        if value in dict(self.graph.inputs):
+            return self.copied(value, f"{value}:in", self.layouts.of[value])
+        blocks = self.layouts.in_blocks_for_readers(value)
+        return self.copied(value, f"{value}:blocks", blocks)
 
-    def choose_layouts(self) -> dict[str, Layout]:
-        """Blocks of the target's vector; an input of few channels that only convolutions read
-        stays plain, since a block would be mostly empty; halos as wide as the widest consumer."""
-        inputs = dict(self.graph.inputs)
-        layouts = {}
-        for value in [*inputs, *(d.name for d in self.drafts)]:
-            shape = self.shapes[value]
-            readers = [d for d in self.drafts if value in (*d.inputs, d.residual)]
-            convs = [d for d in readers if d.op == "conv" and value == d.inputs[0]]
-            # A convolution may add its own input to its result, and then reads it in blocks too.
-            only = len(convs) == len(readers) and all(d.residual != value for d in readers)
-            only = only and value not in self.outputs.values()
-            few = value in inputs and only and len(shape) > 2 and shape[1] < self.machine.lanes
-            layouts[value] = Layout(1 if few else self.machine.lanes, _halo(shape, convs))
-        return layouts
+    def lies(self, value: str, wanted: Need) -> bool:
+        """Whether a value lies as wanted without a copy."""
+        place = self.places[value]
+        if wanted == "even":
+            return place.layout.block == 1 or len(place.shape) <= 2
+        return place.segment != "input" and place.layout.block > 1
+
+    def copied(self, source: str, name: str, layout: Layout) -> str:
+        """A copy of a value in another layout, made once."""
+        if name not in self.places:
+            self.places[name] = Place(self.shapes[source], layout, "arena")
+            choice = Choice("relayout", f"read in {layout}")
+            self.steps.append(Step(name, "relayout", (source,), choice=choice))
+        return name
+
+    def give_back(self, source: str, name: str) -> None:
+        """Copy an output to the caller's array."""
+        if source in self.graph.constants:
+            source = self.constant(None, source)
+        shape = self.places[source].shape
+        self.places[name] = Place(shape, plain(shape), "output")
+        choice = Choice("relayout", "the caller's array is plain")
+        if 2 <= len(shape) <= 5:
+            step = Step(name, "relayout", (source,), choice=choice)
+        else:
+            step = Step(name, "reshape", (source,), attributes(shape=shape), choice=choice)
+        self.steps.append(step)
+
+    def constant(self, draft: Draft | None, value: str) -> str:
+        """The Plan's name of a constant that a step reads as a value.
+
+        Beside values in blocks it lies in blocks, too, and has all their channels.
+        """
+        array, name, layout = self.graph.constants[value].array, f"{value}:constant", None
+        if draft is not None and self.layouts.in_blocks(draft):
+            array = _over_channels(array, self.shapes[draft.name], whole=value == draft.inputs[0])
+            name = f"{draft.name}.{value}:constant"
+            layout = Layout(self.machine.lanes, plain(array.shape).halo)
+        self.constants[name] = Constant(array)
+        self.places[name] = Place(array.shape, layout or plain(array.shape), "constant")
+        return name
 
     # -- steps -------------------------------------------------------------------------------
-
-    def relayout(
-        self,
-        source: str,
-        name: str,
-        layout: Layout | None,
-        segment: str,
-        shape: Shape | None = None,
-    ) -> None:
-        shape = shape or self.places[source].shape
-        layout = layout or _plain(shape)
-        self.places[name] = Place(shape, layout, segment)
-        reason = (
-            "the caller's array is plain"
-            if segment == "output"
-            else f"the network works in {layout}"
-        )
-        self.steps.append(Step(name, "relayout", (source,), choice=Choice("relayout", reason)))
 
     def add(self, draft: Draft) -> None:
         shape = self.shapes[draft.name]
         step = Step(
             draft.name,
             draft.op,
-            tuple(self.held(i) for i in draft.inputs),
+            tuple(self.held(draft, i) for i in draft.inputs),
             draft.attributes,
-            residual=self.held(draft.residual) if draft.residual else "",
+            residual=self.held(draft, draft.residual) if draft.residual else "",
             activation=draft.activation,
             covers=draft.covers,
             choice=Choice(draft.op, "the only way it is compiled"),
         )
-        self.places[draft.name] = Place(shape, self.layouts[draft.name], "arena")
-        if draft.op == "conv":
-            step = self.schedule(draft, step, shape)
-        elif draft.op == "affine":
-            step = replace(step, weight=f"{draft.name}.scale", bias=f"{draft.name}.shift")
-            self.constants[step.weight] = Constant(_required(draft.weight))
-            self.constants[step.bias] = Constant(_required(draft.bias))
+        self.places[draft.name] = Place(shape, self.layouts.of[draft.name], "arena")
+        match draft.op:
+            case "conv":
+                step = self.contraction(draft, step)
+            case "recurrence":
+                step = self.recurrence(draft, step)
+            case "affine":
+                step = self.per_channel(draft, step, "scale", "shift")
+            case "depthwise":
+                step = self.per_channel(draft, step, "weight", "bias")
+                positions = shape[0] * prod(shape[2:])
+                kept = int(_required(draft.stored).sum())
+                step = replace(
+                    step,
+                    dense_macs=draft.dense_weights * positions,
+                    kept_macs=kept * positions,
+                )
         self.steps.append(step)
 
-    def schedule(self, draft: Draft, step: Step, shape: Shape) -> Step:
-        weight, stored = _required(draft.weight), _required(draft.stored)
-        batch, _, *axes = shape
+    def per_channel(self, draft: Draft, step: Step, weight: str, bias: str) -> Step:
+        step = replace(step, weight=f"{draft.name}.{weight}", bias=f"{draft.name}.{bias}")
+        self.constants[step.weight] = Constant(_required(draft.weight))
+        self.constants[step.bias] = Constant(_required(draft.bias))
+        return step
+
+    def contraction(self, draft: Draft, step: Step) -> Step:
+        weight, (batch, _, *axes) = _required(draft.weight), self.shapes[draft.name]
         # A kernel that covers the whole of what a flatten flattened has one position.
-        spatial = tuple(axes) if len(shape) == weight.ndim else (1,) * (weight.ndim - 2)
+        covers = len(axes) != weight.ndim - 2
+        spatial = (1,) * (weight.ndim - 2) if covers else tuple(axes)
         x_block = self.places[step.inputs[0]].layout.block
-        problem = ConvProblem(stored, (batch, *spatial), x_block)
-        schedule, choice = choose(problem, self.machine)
+        return self.packed(draft, step, (batch, *spatial), x_block, batch * prod(spatial))
+
+    def recurrence(self, draft: Draft, step: Step) -> Step:
+        rows, gates = self.shapes[draft.inputs[0]]
+        batch = self.places[step.inputs[1]].shape[0]
+        layout = self.layouts.of[draft.name]
+        scratch = {f"{draft.name}:sum": (batch, gates)}
+        if dict(draft.attributes)["kind"] == "gru_reset_first":
+            scratch[f"{draft.name}:reset"] = (batch, self.shapes[draft.name][1])
+            scratch[f"{draft.name}:sum of reset"] = (batch, gates)
+        for name, shape in scratch.items():
+            self.places[name] = Place(shape, layout, "arena")
+        step = replace(step, scratch=tuple(scratch))
+        return self.packed(draft, step, (batch,), layout.block, rows)
+
+    def packed(self, draft: Draft, step: Step, positions: Shape, x_block: int, times: int) -> Step:
+        """The step with its weight packed for the fastest schedule.
+
+        `positions` are those of one run of the kernel, `times` how often a weight is used.
+        """
+        weight, stored = _required(draft.weight), _required(draft.stored)
+        schedule, choice = choose(ConvProblem(stored, positions, x_block), self.machine)
         strips = heights(weight.shape[0], schedule.rows, schedule.lanes)
-        tiles = pack(weight, stored, strips, schedule.channel_block)
-        self.weights[f"{draft.name}.weight"] = tiles
+        self.weights[f"{draft.name}.weight"] = pack(weight, stored, strips, schedule.channel_block)
         self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
-        positions = batch * prod(spatial)
         return replace(
             step,
             weight=f"{draft.name}.weight",
             bias=f"{draft.name}.bias",
             schedule=schedule,
             choice=choice,
-            dense_macs=draft.dense_weights * positions,
-            kept_macs=int(stored.sum()) * positions,
+            dense_macs=draft.dense_weights * times,
+            kept_macs=int(stored.sum()) * times,
         )
 
 
@@ -167,14 +220,9 @@ def _required(array: np.ndarray | None) -> np.ndarray:
     return array
 
 
-def _plain(shape: Shape) -> Layout:
-    return Layout(1, ((0, 0),) * (len(shape) - 2))
-
-
-def _halo(shape: Shape, convs: list[Draft]) -> tuple[tuple[int, int], ...]:
-    halo = [(0, 0)] * (len(shape) - 2)
-    for draft in convs:
-        padding: Mapping = dict(draft.attributes)
-        for axis, (lo, hi) in enumerate(padding["padding"]):
-            halo[axis] = (max(halo[axis][0], lo), max(halo[axis][1], hi))
-    return tuple(halo)
+def _over_channels(array: np.ndarray, shape: Shape, *, whole: bool) -> np.ndarray:
+    """The array with the axes of `shape`: all channels, other axes as they are or, whole, all."""
+    full = (1,) * (len(shape) - array.ndim) + array.shape
+    sizes: Mapping[int, int] = {1: shape[1]} if not whole else dict(enumerate(shape))
+    wanted = tuple(sizes.get(axis, size) for axis, size in enumerate(full))
+    return np.broadcast_to(array.reshape(full), wanted)

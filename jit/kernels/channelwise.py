@@ -7,12 +7,13 @@ With `grid`, every output vector is a work item of its own, as GPUs want it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jit.index import Index, index, maximum, minimum
 from jit.kernels.activation import Activation, activate
 from jit.kernels.conv import activation_buffer
+from jit.kernels.plain import Pairing, pair
 from jit.program import (
     Buffer,
     Const,
@@ -21,13 +22,11 @@ from jit.program import (
     Number,
     Param,
     Program,
-    Registers,
     Role,
     Statement,
     Store,
     Value,
     call,
-    loop,
     nest,
 )
 
@@ -58,19 +57,25 @@ class PoolKernel:
 
 @dataclass(frozen=True)
 class ElementKernel:
-    """An elementwise operator: y = act(x), act(x OP z) or act(x*scale[c] + shift[c])."""
+    """An elementwise operator: y = act(x), act(x OP z) or act(x*scale[c] + shift[c]).
+
+    With `broadcast`, z has strides of its own along every axis, width included (ZW, in elements),
+    and a stride of 0 repeats it: a gate for each channel has ZD = ZH = ZW = 0.
+    """
 
     rank: int
     block: int
-    op: Literal["activation", "add", "sub", "mul", "affine"]
+    op: Literal["activation", "affine"] | Pairing
     activation: Activation | None
     fused: bool
     grid: bool = False
+    broadcast: bool = False
 
     @property
     def name(self) -> str:
         """Kind and layout."""
         suffix = f"_{self.activation[0]}" if self.activation else ""
+        suffix += "_broadcast" if self.broadcast else ""
         return f"f32_{self.op}{suffix}_{self.rank}d_c{self.block}"
 
     @property
@@ -106,13 +111,6 @@ class HaloKernel:
     def name(self) -> str:
         """Kind and layout."""
         return f"f32_halo{self.rank}d_c{self.block}"
-
-
-@dataclass(frozen=True)
-class SoftmaxKernel:
-    """Softmax over the channels of (N, C)."""
-
-    name: str = "f32_softmax"
 
 
 def _outputs(axes: str) -> list[tuple[str, Index]]:
@@ -206,8 +204,11 @@ def naive_element(kernel: ElementKernel) -> Program:
             Buffer(n, "read", "f32", (index("C"),), (index(1),)) for n in ("scale", "shift")
         ]
     elif kernel.op != "activation":
-        value = call(kernel.op, value, Load("z", place))
-        buffers.append(activation_buffer("z", "read", index("C"), extents, kernel.block))
+        value = pair(kernel.op, value, Load("z", place))
+        z = activation_buffer("z", "read", index("C"), extents, kernel.block)
+        if kernel.broadcast and kernel.rank:
+            z = replace(z, strides=(*z.strides[:-2], index("ZW"), index(1)))
+        buffers.append(z)
         letters.append("Z")
     if kernel.activation:
         value = activate(kernel.activation, value)
@@ -215,6 +216,7 @@ def naive_element(kernel: ElementKernel) -> Program:
     params = _sizes(kernel.axes, kernel.block)
     for letter in letters:
         params += _strides(letter, kernel.axes)
+    params += [Param("ZW")] if kernel.broadcast and kernel.rank else []
     body = nest(_outputs(kernel.axes), Store("y", place, value))
     return Program(kernel.name, tuple(params), tuple(buffers), (body,))
 
@@ -255,26 +257,3 @@ def naive_halo(kernel: HaloKernel) -> Program:
     params = (*_sizes(axes, kernel.block), *_strides("Y", axes))
     body = nest(_outputs(axes), Store("y", place, Const(0.0)))
     return Program(kernel.name, params, (buffer,), (body,))
-
-
-def naive_softmax(kernel: SoftmaxKernel) -> Program:
-    """y[n,c] = e^(x[n,c] - m) / sum over c of the same, m = max over c of x[n,c]."""
-    x, y = (Load(name, (index("n"), index("c"))) for name in ("x", "y"))
-    m, s = (Load(name, (index(0),)) for name in ("m", "s"))
-    scaled = call("exp", call("sub", x, m))
-    body = (
-        Registers("m", (1,)),
-        Registers("s", (1,)),
-        Store("m", m.subscript, Const(float("-inf"))),
-        Store("s", s.subscript, Const(0.0)),
-        loop("c", "C", Store("m", m.subscript, call("maximum", m, x))),
-        loop("c", "C", Store("y", y.subscript, scaled), Store("s", s.subscript, call("add", s, y))),
-        loop("c", "C", Store("y", y.subscript, call("div", y, s))),
-    )
-    shape = (index("N"), index("C"))
-    buffers = (
-        Buffer("x", "read", "f32", shape, (index("XN"), index(1))),
-        Buffer("y", "update", "f32", shape, (index("YN"), index(1))),
-    )
-    params = (Param("N", 1), Param("C", 1), Param("XN"), Param("YN"))
-    return Program(kernel.name, params, buffers, (loop("n", "N", *body),))

@@ -39,6 +39,11 @@ _HEAD = """\
 // Contraction is the Program's decision: fma where it says so, two roundings where it does not.
 #pragma OPENCL FP_CONTRACT OFF
 """
+_FLOOR = """\
+// Division by a positive number, rounded down.
+int floor_div(int a, int b) { return a / b - (a % b < 0); }
+int floor_mod(int a, int b) { return a % b + (a % b < 0 ? b : 0); }
+"""
 _LANES = (2, 3, 4, 8, 16)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 
@@ -50,7 +55,8 @@ def emit_source(programs: Iterable[Program], target: OpenCLTarget) -> str:
         emitter = _Kernel(program, target)
         kernels.append(emitter.define())
         used |= emitter.used
-    return "\n".join([_HEAD, *(f"{text}\n" for text in definitions(used)), *kernels])
+    head = [_HEAD, _FLOOR] if any("floor_" in text for text in kernels) else [_HEAD]
+    return "\n".join([*head, *(f"{text}\n" for text in definitions(used)), *kernels])
 
 
 class _Kernel(Emitter):
@@ -206,7 +212,7 @@ class _Kernel(Emitter):
         return self.integer(sum((i * s for i, s in zip(subscript, strides, strict=True)), index(0)))
 
     def integer(self, value: Index) -> str:
-        """The expression in C: all operands of / and % are non-negative, so both agree."""
+        """The expression in C."""
         value = specialise(value, self.unrolled)
         terms = [self.product(*term) for term in value.terms] or ["0"]
         return " + ".join(terms).replace(" + -", " - ")
@@ -231,9 +237,18 @@ class _Kernel(Emitter):
             case Binary(op, left, right):
                 if op in ("min", "max"):
                     return f"{op}({self.integer(left)}, {self.integer(right)})"
-                sign = "/" if op == "//" else "%"
-                return f"({self.operand(left)} {sign} {self.operand(right)})"
+                return self.divided(op, left, right)
         raise ProgramError(f"{atom!r} is not an atom")
+
+    def divided(self, op: str, left: Index, right: Index) -> str:
+        """Floor division or its remainder; C truncates instead."""
+        divisor = right.constant
+        if divisor is None or divisor & (divisor - 1):
+            name = "floor_div" if op == "//" else "floor_mod"
+            return f"{name}({self.integer(left)}, {self.integer(right)})"
+        if op == "//":
+            return f"({self.operand(left)} >> {divisor.bit_length() - 1})"
+        return f"({self.operand(left)} & {divisor - 1})"
 
 
 def _slot(name: str, place: tuple[int, ...]) -> str:

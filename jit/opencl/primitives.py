@@ -3,16 +3,27 @@
 Simple ones are operators and `fma`; the others are functions that go in front of the kernels, one
 for each width in use.  The library's own exp (3 ULP) and tanh (5 ULP) are too loose for
 `jit.primitives` and its max loses NaN, so only what OpenCL 1.2 rounds correctly is called: fma,
-rint, ldexp, and division where `rounded-divide` is had.
+rint, ldexp, and division and sqrt where `rounded-divide` is had.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from string import Template
 
 import numpy as np
+
+from jit.polynomials import (
+    ATANH,
+    ERF_EDGE,
+    ERF_END,
+    ERF_NEAR,
+    ERF_TAIL,
+    LN2_HIGH,
+    LN2_LOW,
+    exp_series,
+)
 
 Spelling = Callable[..., str]
 
@@ -54,19 +65,21 @@ SPELLINGS: dict[str, Spelling] = {
     "mul": _operator("*"),
     "div": _operator("/"),
     "fma": lambda _lanes, a, b, c: f"fma({a}, {b}, {c})",
+    "abs": lambda _lanes, a: f"fabs({a})",
+    "neg": lambda _lanes, a: f"(-{a})",
+    "sqrt": lambda _lanes, a: f"sqrt({a})",
     **{name: _function(name) for name in ("maximum", "minimum", "exp", "expm1", "tanh", "sigmoid")},
+    **{name: _function(name) for name in ("log", "log1p", "erf")},
 }
 
 
-def _taylor(first: int, last: int) -> str:
-    """Sum of r^(k-first)/k! for k in first..last, by Horner's rule."""
-    total = f"($T)({literal(1 / math.factorial(last))})"
-    for k in range(last - 1, first - 1, -1):
-        total = f"fma({total}, r, ($T)({literal(1 / math.factorial(k))}))"
+def _horner(x: str, coefficients: Sequence[float]) -> str:
+    """The polynomial at x."""
+    total = f"($T)({literal(coefficients[-1])})"
+    for coefficient in reversed(coefficients[:-1]):
+        total = f"fma({total}, {x}, ($T)({literal(coefficient)}))"
     return total
 
-
-_LN2_HIGH, _LN2_LOW = 0.693359375, math.log(2) - 0.693359375
 
 # $T is the type, $I its integers and $W its lanes.  A comparison that holds is 1 for scalars and
 # -1 in each lane of vectors, which is what `?:` wants of either.
@@ -79,9 +92,9 @@ _DEFINITIONS: dict[str, tuple[tuple[str, ...], str]] = {
 static $T exp_$W($T x) {{
     x = minimum_$W(maximum_$W(x, ($T)({literal(-105)})), ($T)({literal(89)}));
     const $T n = rint(x * {literal(1 / math.log(2))});
-    $T r = fma(n, ($T)({literal(-_LN2_HIGH)}), x);
-    r = fma(n, ($T)({literal(-_LN2_LOW)}), r);
-    const $T tail = {_taylor(1, 7)};
+    $T r = fma(n, ($T)({literal(-LN2_HIGH)}), x);
+    r = fma(n, ($T)({literal(-LN2_LOW)}), r);
+    const $T tail = {_horner("r", exp_series(1, 7))};
     return ldexp(fma(tail, r, ($T)(1.0f)), convert_$I(n));
 }}""",
     ),
@@ -90,7 +103,7 @@ static $T exp_$W($T x) {{
         f"""\
 static $T expm1_$W($T x) {{
     const $T r = minimum_$W(maximum_$W(x, ($T)({literal(-0.5)})), ($T)({literal(0.5)}));
-    const $T near = r * {_taylor(1, 9)};
+    const $T near = r * {_horner("r", exp_series(1, 9))};
     return x == r ? near : exp_$W(x) - 1.0f;
 }}""",
     ),
@@ -104,6 +117,49 @@ static $T tanh_$W($T x) {{
 }}""",
     ),
     "sigmoid": (("exp",), "static $T sigmoid_$W($T x) { return 1.0f / (1.0f + exp_$W(-x)); }"),
+    "log": (
+        (),
+        f"""\
+static $T log_$W($T x) {{
+    const $T scaled = x < ($T)({literal(2.0**-126)}) ? x * {literal(2.0**24)} : x;
+    const $I bits = as_$I(scaled);
+    const $I exponent = (bits - as_$I(($T)({literal(math.sqrt(0.5))}))) >> 23;
+    const $T whole = convert_$T(exponent);
+    const $T e = x < ($T)({literal(2.0**-126)}) ? whole - 24.0f : whole;
+    const $T f = as_$T(bits - (exponent << 23)) - 1.0f;
+    const $T s = f / (f + 2.0f);
+    const $T z = s * s;
+    const $T rest = f - z * {_horner("z", ATANH)};
+    const $T near = f - fma(s, rest, e * {literal(-LN2_LOW)});
+    $T value = fma(e, ($T)({literal(LN2_HIGH)}), near);
+    value = x < ($T)(INFINITY) ? value : x;
+    value = x < ($T)(0.0f) ? ($T)(NAN) : value;
+    return x == ($T)(0.0f) ? ($T)(-INFINITY) : value;
+}}""",
+    ),
+    "log1p": (
+        ("log",),
+        f"""\
+static $T log1p_$W($T x) {{
+    const $T u = x + 1.0f;
+    const $T whole = log_$W(u);
+    $T value = whole + (x - (u - 1.0f)) / u;
+    value = x > ($T)(-1.0f) ? value : whole;
+    return x < ($T)({literal(2.0**24)}) ? value : whole;
+}}""",
+    ),
+    "erf": (
+        ("minimum", "exp"),
+        f"""\
+static $T erf_$W($T x) {{
+    const $T size = fabs(x);
+    const $T t = minimum_$W(size, ($T)({literal(ERF_END)}));
+    const $T far = copysign(1.0f - exp_$W({_horner("t", ERF_TAIL)}), x);
+    const $T square = t * t;
+    const $T near = fma(x, {_horner("square", ERF_NEAR)}, x);
+    return size < ($T)({literal(ERF_EDGE)}) ? near : far;
+}}""",
+    ),
 }
 
 

@@ -31,7 +31,7 @@ def address(program: Program) -> Program:
     """The program with flat buffers and every address split over the loops it depends on."""
     flat = {b.name: b for b in program.buffers}
     body = _Hoister(flat).block(program.body, ())
-    lengths = [Param(f"{_length(b)}", 0) for b in program.buffers if len(b.shape) > 1]
+    lengths = [Param(_length(b), 0) for b in program.buffers if not _is_flat(b)]
     buffers = tuple(_flatten(b) for b in program.buffers)
     shell = replace(program, params=(*program.params, *lengths), buffers=buffers, body=body)
     return drop_unused_params(shell)
@@ -41,8 +41,12 @@ def _length(buffer: Buffer) -> str:
     return f"{buffer.name.upper()}L"
 
 
+def _is_flat(buffer: Buffer) -> bool:
+    return buffer.strides == (index(1),)
+
+
 def _flatten(buffer: Buffer) -> Buffer:
-    if len(buffer.shape) == 1:
+    if _is_flat(buffer):
         return buffer
     return replace(buffer, shape=(index(_length(buffer)),), strides=(index(1),))
 

@@ -63,7 +63,7 @@ def _tile_loops(body: Block, place: tuple[Index, ...]) -> list[For]:
     """The unrolled and vector loops that y's place depends on, the vector last."""
     names = frozenset().union(*(i.names for i in place))
     found = {s.var: s for s in walk(body) if isinstance(s, For) and s.kind != "range"}
-    order = [var for var in ("th", "tw", "fv", "v") if var in found and var in names]
+    order = [var for var in ("th", "tw", "r", "fv", "v") if var in found and var in names]
     return [found[var] for var in order]
 
 

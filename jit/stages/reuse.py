@@ -1,12 +1,14 @@
 """Register-level load redundancy elimination: what a column needs is loaded once (GRIM, PatDNN).
 
 In the jammed loops the same weights are loaded for every position and the same input for every
-vector of filters.  Each such load moves out of the loops that it does not depend on, into
-registers; a run of input columns becomes one vector load whose lanes are used one by one.
+vector of filters; in a product, a row of one factor for every column of the other.  Each such load
+moves out of the loops that it does not depend on, into registers; a run of input columns becomes
+one vector load whose lanes are used one by one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from jit.index import Index, index
@@ -24,24 +26,24 @@ from jit.program import (
 )
 
 
-def reuse(program: Program) -> Program:
-    """The program with the loads of `values` and `x` hoisted inside the loop over columns."""
-    return replace(program, body=_visit(program.body))
+def reuse(program: Program, around: str, buffers: Mapping[str, str]) -> Program:
+    """The program with loads hoisted inside the loop `around`; registers' names by buffer."""
+    return replace(program, body=_visit(program.body, around, buffers))
 
 
-def _visit(block: Block) -> Block:
+def _visit(block: Block, around: str, buffers: Mapping[str, str]) -> Block:
     def visit(s: Statement) -> Statement:
-        if isinstance(s, For) and s.var == "j":
-            return replace(s, body=_hoist_all(s.body))
+        if isinstance(s, For) and s.var == around:
+            return replace(s, body=_hoist_all(s.body, buffers))
         if isinstance(s, For):
-            return replace(s, body=_visit(s.body))
+            return replace(s, body=_visit(s.body, around, buffers))
         return s
 
     return tuple(map(visit, block))
 
 
-def _hoist_all(body: Block) -> Block:
-    for buffer, name in (("values", "wreg"), ("x", "xreg")):
+def _hoist_all(body: Block, buffers: Mapping[str, str]) -> Block:
+    for buffer, name in buffers.items():
         body = _hoist(body, buffer, name)
     return body
 

@@ -14,14 +14,15 @@ from typing import Any
 from refimpl.graph import Graph
 from refimpl.importers import CaptureError
 from refimpl.importers.archive import DTYPES, Archive
+from refimpl.importers.bound_sizes import BoundSizes
 from refimpl.importers.exported import Known, Origin, Program, Ref, Result, Step, user_line
 from refimpl.importers.fields import expect, get, only
 from refimpl.importers.folding import NumpyFolder
 from refimpl.importers.functional import functional
-from refimpl.importers.sizes import Sizes
+from refimpl.importers.sizes import GivenShapes, by_name
+from refimpl.importers.survey import Survey, survey_of
 from refimpl.importers.symbols import OpenSizeError
 from refimpl.importers.walk import graph_of
-from refimpl.ops import Shape
 
 _KNOWN = {
     "parameter": "parameter_name",
@@ -30,24 +31,39 @@ _KNOWN = {
 }
 
 
-def capture(path: str | Path, *, shapes: Mapping[str, Shape] | None = None) -> Graph:
+def capture(path: str | Path, *, shapes: GivenShapes | None = None) -> Graph:
     """The Graph of a saved torch.export program.
 
     Args:
         path: of the .pt2 file.
-        shapes: of inputs, by name, where the export left sizes open; all sizes of each.
+        shapes: of inputs, by name, where the export left sizes open; all sizes of each.  Of the
+            only input, a shape alone.
 
     Raises:
         CaptureError: it is no such file, it is malformed, an open size is not bound, or something
             in it has no counterpart here; the message names the file or the place in the model.
     """
     with closing(Archive(Path(path))) as archive:
-        model = archive.model()
-        module = get(model, "graph_module", dict, f"{path}")
-        ranges = get(model, "range_constraints", dict, f"{path}")
-        reader = _Reader(module, archive.tensors(), f"{path}")
-        program = reader.program(Path(path).stem, shapes or {}, ranges)
-        return graph_of(functional(program), NumpyFolder(), {})
+        return graph_of(_program(archive, shapes), NumpyFolder(), {})
+
+
+def survey(path: str | Path, *, shapes: GivenShapes | None = None) -> Survey:
+    """What a file holds, whether or not it can be captured.
+
+    Raises:
+        CaptureError: as `capture`, but for what has no counterpart here.
+    """
+    with closing(Archive(Path(path))) as archive:
+        return survey_of(_program(archive, shapes), NumpyFolder())
+
+
+def _program(archive: Archive, shapes: GivenShapes | None) -> Program:
+    """The program in the file, every size of it fixed, without in-place calls."""
+    model = archive.model()
+    module = get(model, "graph_module", dict, f"{archive.path}")
+    ranges = get(model, "range_constraints", dict, f"{archive.path}")
+    reader = _Reader(module, archive.tensors(), f"{archive.path}")
+    return functional(reader.program(archive.path.stem, shapes, ranges))
 
 
 class _Reader:
@@ -57,14 +73,14 @@ class _Reader:
         self.graph = get(model, "graph", dict, what)
         self.signature = get(model, "signature", dict, what)
         self.metas = get(self.graph, "tensor_values", dict, what)
-        self.sizes = Sizes(self.metas, what)
+        self.sizes = BoundSizes(self.metas, what)
         self.tensors = tensors
         self.what = what
 
-    def program(self, name: str, shapes: Mapping[str, Shape], ranges: dict[str, Any]) -> Program:
+    def program(self, name: str, shapes: GivenShapes | None, ranges: dict[str, Any]) -> Program:
         """The program, every size of it fixed."""
         known, inputs = self.placeholders()
-        self.sizes.bind(inputs, shapes)
+        self.sizes.bind(inputs, by_name(shapes, inputs, self.what))
         self.sizes.require_ranges(ranges)
         steps = tuple(self.steps())
         outputs = tuple(self.outputs())

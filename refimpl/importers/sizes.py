@@ -1,119 +1,66 @@
-"""The sizes of a saved program's tensors, and how a user binds those that it leaves open."""
+"""The shapes that a user gives for the inputs of a file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from refimpl.importers import CaptureError
-from refimpl.importers.fields import expect, get, only
-from refimpl.importers.symbols import OpenSizeError, bind, size_of
 from refimpl.ops import Shape
 
-_LARGEST_SIZE = 2**31 - 1
-_MOST_AXES = 32
+GivenShapes = Mapping[str, Sequence[int]] | Sequence[int]
+"""Shapes by the name of an input, or the shape of the only one."""
+
+_LARGEST = 2**31 - 1
 
 
-class Sizes:
-    """The sizes of all tensors, by name, with the symbols that are bound so far."""
+def by_name(given: GivenShapes | None, inputs: Sequence[str], what: str) -> dict[str, Shape]:
+    """The shapes by the name of the input.
 
-    def __init__(self, metas: Mapping[str, Any], what: str) -> None:
-        """Args: what the file says of each tensor, and how messages call the file."""
-        self.metas = metas
-        self.what = what
-        self.bound: dict[str, int] = {}
+    Args:
+        given: as the user says; None is none.
+        inputs: names of all inputs of the model.
+        what: how messages call the model.
 
-    def bind(self, inputs: list[str], shapes: Mapping[str, Shape]) -> None:
-        """Bind the open sizes of the inputs to those that the user gives."""
-        for name in shapes:
-            if name not in inputs:
-                raise CaptureError(f"{self.what} has no input {name!r}; it has {', '.join(inputs)}")
-        pending = []
-        for name, shape in shapes.items():
-            sizes = self.expressions(name)
-            if not all(type(size) is int and size > 0 for size in shape):
-                raise CaptureError(f"input {name!r} cannot be {shape}: sizes are ints of 1 or more")
-            if len(shape) != len(sizes):
-                raise CaptureError(f"input {name!r} has {len(sizes)} axes, not {len(shape)}")
-            pending += [
-                (name, axis, *pair) for axis, pair in enumerate(zip(sizes, shape, strict=True))
-            ]
-        # The second time, sizes that are made of several symbols are known, too.
-        for again in (False, True):
-            for name, axis, size, wanted in pending:
-                if not bind(size, wanted, self.bound) and again:
-                    self.refuse_size(name, axis, wanted, size)
-        for name in inputs:
-            self.require_bound(name)
-
-    def refuse_size(self, name: str, axis: int, wanted: int, size: str) -> None:
-        """Say why an input cannot have the size."""
-        try:
-            fixed = size_of(size, self.bound)
-        except OpenSizeError:
-            fixed = None
-        reason = f"is {fixed} there" if fixed is not None else "was exported for others"
-        raise CaptureError(f"input {name!r} cannot have size {wanted} at axis {axis}: it {reason}")
-
-    def require_bound(self, name: str) -> None:
-        """Refuse an input of open size, by name."""
-        try:
-            self.shape(name)
-        except OpenSizeError:
-            hints = "x".join(str(hint) for hint in self.hints(name))
+    Raises:
+        CaptureError: a name is no input's, a lone shape is given where there are several inputs,
+            or a size is no int of 1 or more.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        if len(inputs) != 1:
             raise CaptureError(
-                f"{self.what} leaves sizes of its input {name!r} open; "
-                f"give all of them, such as {name}={hints}"
-            ) from None
-
-    def require_ranges(self, ranges: dict[str, Any]) -> None:
-        """Hold the bound sizes to what the model was exported for."""
-        for symbol, limits in ranges.items():
-            low, high = (expect(limits, dict, symbol).get(key) for key in ("min_val", "max_val"))
-            size = self.bound.get(symbol)
-            if size is None:
-                continue
-            if (type(low) is int and size < low) or (type(high) is int and size > high):
-                raise CaptureError(
-                    f"{self.what} was exported for sizes {low} to {high}, not {size}"
-                )
-
-    def expressions(self, name: str) -> list[str]:
-        """The sizes of a tensor as expressions."""
-        meta = get(self.metas, name, dict, f"{self.what}: its tensors")
-        return [_expression(size, name) for size in get(meta, "sizes", list, name)]
-
-    def hints(self, name: str) -> Iterator[Any]:
-        """The sizes that a tensor had at the export, or ? where unknown."""
-        for size in get(get(self.metas, name, dict, name), "sizes", list, name):
-            kind, value = only(size, name)
-            hint = value.get("hint") if kind == "as_expr" else {"as_int": value}
-            yield hint.get("as_int", "?") if isinstance(hint, dict) else "?"
-
-    def shape(self, name: str) -> Shape:
-        """The shape of a tensor.
-
-        Raises:
-            OpenSizeError: a size depends on a symbol that is not bound.
-            CaptureError: it has none that a Graph could have.
-        """
-        shape = tuple(size_of(size, self.bound) for size in self.expressions(name))
-        if not all(0 <= size <= _LARGEST_SIZE for size in shape) or len(shape) > _MOST_AXES:
-            raise CaptureError(f"{self.what}: {name!r} is of shape {shape}")
-        return shape
-
-    def size(self, union: Any, what: str) -> int:
-        """A size that the program computes from others.
-
-        Raises:
-            OpenSizeError: it depends on a symbol that is not bound.
-        """
-        return size_of(_expression(union, what), self.bound)
+                f"{what} has {len(inputs)} inputs, {', '.join(inputs)}: say whose shape "
+                f"{_text(given)} is, such as {inputs[0] if inputs else 'NAME'}={_text(given)}"
+            )
+        given = {inputs[0]: given}
+    for name, sizes in given.items():
+        if name not in inputs:
+            known = ", ".join(repr(name) for name in inputs)
+            raise CaptureError(f"a shape is given for {name!r}; the inputs of {what} are {known}")
+        if not all(type(size) is int and 1 <= size <= _LARGEST for size in sizes):
+            raise CaptureError(
+                f"the shape {tuple(sizes)} given for input {name!r} has a size that is not an int "
+                "of 1 or more"
+            )
+    return {name: tuple(sizes) for name, sizes in given.items()}
 
 
-def _expression(union: Any, what: str) -> str:
-    """A size as an expression of symbols."""
-    kind, value = only(union, what)
-    if kind == "as_int":
-        return str(expect(value, int, what))
-    return get(value, "expr_str", str, what)
+def open_input(name: str, sizes: Sequence[int | str], examples: Sequence[int]) -> CaptureError:
+    """What to raise where an input's sizes are open.
+
+    Args:
+        name: of the input.
+        sizes: those that the file fixes, and of the open ones the names, "" without one.
+        examples: sizes that it could have.
+    """
+    shown = ", ".join(str(size) or "?" for size in sizes)
+    text = _text(examples)
+    return CaptureError(
+        f"input {name!r} leaves sizes open, ({shown}): give them all, such as --shape "
+        f"{name}={text}, or shapes={{{name!r}: {tuple(examples)}}}"
+    )
+
+
+def _text(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))

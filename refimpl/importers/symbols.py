@@ -90,6 +90,17 @@ def bind(expression: str, size: int, bound: dict[str, int]) -> bool:
     return True
 
 
+def open_name(expression: str) -> int | str:
+    """The size where it is fixed, else the name of the symbol that it is, or "" if it is more."""
+    tree = _parsed(expression)
+    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id == "Symbol":
+        return _symbol(tree)
+    try:
+        return size_of(expression, {})
+    except OpenSizeError:
+        return ""
+
+
 def _parsed(expression: str) -> ast.expr:
     if len(expression) > _LONGEST:
         raise CaptureError(f"a size is an expression of {len(expression)} letters")

@@ -23,6 +23,7 @@ from refimpl.graph import Constant, Graph, Sparsity
 from refimpl.importers import CaptureError
 from refimpl.importers.exported import Program
 from refimpl.importers.functional import functional
+from refimpl.importers.survey import Survey, survey_of
 from refimpl.importers.torch_program import TorchFolder, program_of
 from refimpl.importers.walk import graph_of, unknown
 from refimpl.schemes import Scheme
@@ -59,6 +60,20 @@ def capture(module: nn.Module, example: tuple[Tensor, ...], *, masks: Masks | No
     with _quiet():
         program = _functional(type(module).__name__, _exported(baked, example), names)
     return graph_of(program, TorchFolder(), sparsity)
+
+
+def survey(module: nn.Module, example: tuple[Tensor, ...]) -> Survey:
+    """What the module holds, whether or not it can be captured.
+
+    Raises:
+        CaptureError: torch.export cannot trace it.
+    """
+    _check_example(example)
+    baked = _baked_copy(module)
+    with _quiet():
+        exported = _exported(baked, example)
+        program = _functional(type(module).__name__, exported, _first_names(baked))
+    return survey_of(program, TorchFolder())
 
 
 def _check_example(example: tuple[Tensor, ...]) -> None:

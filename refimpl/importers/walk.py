@@ -224,10 +224,15 @@ def unknown(program: Program, folder: Folder) -> list[Step]:
     return found
 
 
+def unsupported(program: Program, folder: Folder) -> list[str]:
+    """A sentence, with its place, for every call that has no counterpart here."""
+    steps = unknown(program, folder)
+    return [f"{step.origin.place}: there is no operator for it here" for step in steps]
+
+
 def _refuse_unknown(program: Program, folder: Folder) -> None:
     """Name everything that cannot be captured at once, not one thing per attempt."""
-    steps = unknown(program, folder)
-    lines = [f"{step.origin.place}: there is no operator for it here" for step in steps]
+    lines = unsupported(program, folder)
     if lines:
         more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
         raise CaptureError("\n".join([*lines[:_MOST_LINES], *more]))

@@ -12,6 +12,7 @@ from refimpl.graph import Shape
 from refimpl.layout import LayoutError
 from refimpl.ops import OPERATORS, ShapeError
 from refimpl.ops.activations import ACTIVATIONS
+from refimpl.ops.arithmetic import ARITHMETIC
 from refimpl.plan.form import (
     ALIGNMENT,
     CHANNELWISE,
@@ -34,7 +35,7 @@ DEEPEST = 8
 """Axes of a value."""
 _SEGMENTS = ("input", "output", "arena", "constant")
 _ACTIVATED = ("conv", "depthwise", "affine", *ELEMENTWISE)
-_ACTIVATIONS = {operator.name: operator for operator in ACTIVATIONS}
+_ACTIVATIONS = {o.name: o for o in (*ACTIVATIONS, *ARITHMETIC) if o.arity == (1, 1)}
 
 
 def check(plan: Plan) -> None:
@@ -219,14 +220,13 @@ def _check_recurrence(plan: Plan, step: Step, shapes: list[Shape], found: Shape)
     require(plan.weights[step.weight].shape == (gates, h), step.name, "weight of another shape")
     table = States(str(kind), bool(reverse), rows // n, n)
     require(found == (table.rows, h), step.name, f"has the shape {found}, not {(table.rows, h)}")
-    wanted = [(n, gates), (n, h)] if kind == "gru_reset_first" else [(n, gates)]
+    wanted = [(n, gates), (n, h), (n, gates)][: 3 if kind == "gru_reset_first" else 1]
     scratch = [plan.places[name] for name in step.scratch]
     require([p.shape for p in scratch] == wanted, step.name, f"its scratch is not {wanted}")
     state = plan.places[step.name]
     check_packed(step, Place((n, h), state.layout, "arena"), scratch[0], plan)
-    if len(scratch) > 1:
-        same = scratch[1].layout == state.layout
-        require(same, step.name, "its scratch lies in another layout than the states")
+    same = all(place.layout == state.layout for place in scratch)
+    require(same, step.name, "its scratch lies in another layout than the states")
 
 
 def _check_per_channel(plan: Plan, step: Step, names: tuple[str, ...], y: Shape) -> None:

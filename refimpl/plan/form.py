@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 from refimpl.graph import Attributes, Constant, Shape
 from refimpl.layout import Layout
@@ -138,7 +139,7 @@ class Step:
     weight: str = ""
     bias: str = ""
     residual: str = ""
-    activation: tuple[str, tuple[float, ...]] | None = None
+    activation: tuple[str, tuple[Any, ...]] | None = None
     schedule: Schedule | None = None
     scratch: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()

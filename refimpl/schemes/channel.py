@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme
-from refimpl.schemes.units import Shape, Units
+from refimpl.schemes.units import Shape, Units, Way, part_height
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,10 @@ class Channel(Scheme):
 
     def _units(self, shape: Shape, parts: int) -> Units:
         part = np.arange(shape[0]) // (shape[0] // parts)
-        unit = part[:, None] * shape[1] + np.arange(shape[1])
-        unit = np.broadcast_to(unit.reshape(*shape[:2], *[1] * (len(shape) - 2)), shape)
-        return Units(unit[None], np.zeros(parts * shape[1], np.intp), None, (AnySubset(),))
+        channel = np.arange(prod(shape[1:])) // prod(shape[2:])
+        way = Way(part, channel, AnySubset())
+        return Units(shape, (way,), group=np.zeros(parts * shape[1], int), strip=None)
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:
         """All filters of a part keep the same columns."""
-        return shape[0] // parts, 1
+        return part_height(shape, parts), 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from refimpl.schemes.rules import Exactly
 from refimpl.schemes.scheme import Scheme, SchemeError, Scope, check_keep
-from refimpl.schemes.units import Shape, Units
+from refimpl.schemes.units import Shape, Units, Way, part_height
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Dense(Scheme):
     name: ClassVar[str] = "dense"
 
     def _units(self, shape: Shape, parts: int) -> Units:  # noqa: ARG002
-        zero = np.zeros(1, np.intp)
-        return Units(np.zeros((1, *shape), np.intp), group=zero, strip=zero, rules=(Exactly(1),))
+        whole = Way(np.zeros(shape[0], int), np.zeros(prod(shape[1:]), int), Exactly(1))
+        return Units(shape, (whole,), group=np.zeros(1, int), strip=whole.row)
 
     def project(
         self, weight: np.ndarray, keep: float, *, scope: Scope = "layer", parts: int = 1
@@ -37,4 +38,4 @@ class Dense(Scheme):
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:
         """All filters of a part keep every channel."""
-        return shape[0] // parts, shape[1]
+        return part_height(shape, parts), shape[1]

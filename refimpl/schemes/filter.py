@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme
-from refimpl.schemes.units import Shape, Units
+from refimpl.schemes.units import Shape, Units, Way, part_height
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,9 @@ class Filter(Scheme):
     name: ClassVar[str] = "filter"
 
     def _units(self, shape: Shape, parts: int) -> Units:  # noqa: ARG002
-        filters = np.arange(shape[0])
-        unit = np.broadcast_to(filters.reshape(1, -1, *[1] * (len(shape) - 1)), (1, *shape))
-        return Units(unit, np.zeros(shape[0], np.intp), None, (AnySubset(),))
+        whole = Way(np.arange(shape[0]), np.zeros(prod(shape[1:]), int), AnySubset())
+        return Units(shape, (whole,), group=np.zeros(shape[0], int), strip=None)
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:
         """The filters of a part that stay keep every channel."""
-        return shape[0] // parts, shape[1]
+        return part_height(shape, parts), shape[1]

@@ -14,7 +14,7 @@ import numpy as np
 
 from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme
-from refimpl.schemes.units import Shape, Units, strip_of
+from refimpl.schemes.units import Shape, Units, Way, strip_of
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,12 @@ class KGS(Scheme):
     name: ClassVar[str] = "kgs"
 
     def _units(self, shape: Shape, parts: int) -> Units:
-        strip = strip_of(shape[0], self.gf, parts)
-        block = np.arange(shape[1]) // self.gc
         positions = prod(shape[2:])
-        strips, blocks = int(strip[-1]) + 1, int(block[-1]) + 1
-        group = strip[:, None] * blocks + block
-        unit = group[..., None] * positions + np.arange(positions)
-        return Units(
-            unit.reshape(1, *shape),
-            group=np.repeat(np.arange(strips * blocks), positions),
-            strip=np.repeat(np.arange(strips), blocks * positions),
-            rules=(AnySubset(),),
-        )
+        channel, position = np.divmod(np.arange(prod(shape[1:])), positions)
+        column = channel // self.gc * positions + position
+        way = Way(strip_of(shape, self.gf, parts), column, AnySubset())
+        groups = prod(way.sizes) // positions
+        return Units(shape, (way,), group=np.repeat(np.arange(groups), positions), strip=way.row)
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
         """A kernel group: `gf` filters keep the same columns, in runs of `gc` channels."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from refimpl.schemes.rules import Exactly, rank_in_group
 from refimpl.schemes.scheme import Scheme, SchemeError, Scope, check_keep
-from refimpl.schemes.units import Shape, Units, strip_of
+from refimpl.schemes.units import Shape, Units, Way, strip_of
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,20 @@ class NM(Scheme):
     def _units(self, shape: Shape, parts: int) -> Units:
         if self.axis >= len(shape):
             raise SchemeError(f"{self}: a weight of the shape {shape} has no axis {self.axis}.")
-        along = strip_of(shape[self.axis], self.m, parts if self.axis == 0 else 1)
+        along = np.arange(shape[self.axis]) // self.m
+        if self.axis == 0:
+            along = strip_of(shape, self.m, parts)
         blocks = int(along[-1]) + 1
         others = list(shape)
         del others[self.axis]
         other = np.expand_dims(np.arange(prod(others)).reshape(others), self.axis)
         block = along.reshape([-1 if axis == self.axis else 1 for axis in range(len(shape))])
-        size = prod(shape)
+        filters, columns = np.arange(shape[0]), np.arange(prod(shape[1:]))
         return Units(
-            np.arange(size).reshape(1, *shape),
+            shape,
+            (Way(filters, columns, Exactly(self.n)),),
             group=(other * blocks + block).ravel(),
-            strip=np.repeat(np.arange(shape[0]), size // shape[0]),
-            rules=(Exactly(self.n),),
+            strip=filters,
         )
 
     def project(
@@ -60,7 +62,8 @@ class NM(Scheme):
         """The nearest legal mask: the n largest of every group; balanced by its nature.
 
         Raises:
-            SchemeError: `keep` is not n/m, or a value is not finite.
+            SchemeError: `keep` is not n/m, a value is not finite, or the axis is so short that all
+                would stay.
         """
         check_keep(self, keep)
         if not isclose(keep, self.n / self.m, rel_tol=1e-6):
@@ -68,9 +71,18 @@ class NM(Scheme):
                 f"{self} keeps {self.n} of {self.m}, so keep must be {self.n / self.m:g}, not "
                 f"{keep}."
             )
-        units = self.units(weight.shape, parts=parts)
-        return units.mask(rank_in_group(self._score(units, weight), units.group) < self.n)
+        mask = self._largest(weight, parts)
+        if keep < 1 and mask.all():
+            raise SchemeError(
+                f"{self} would keep all of a weight of the shape {weight.shape}, which has at most "
+                f"{self.n} neighbours along axis {self.axis}; choose another axis or scheme."
+            )
+        return mask
 
     def saliency(self, weight: np.ndarray, *, parts: int = 1) -> np.ndarray:
         """inf for the n largest of every group and -inf for the others: no threshold moves them."""
-        return np.where(self.project(weight, self.n / self.m, parts=parts), np.inf, -np.inf)
+        return np.where(self._largest(weight, parts), np.inf, -np.inf)
+
+    def _largest(self, weight: np.ndarray, parts: int) -> np.ndarray:
+        units = self.units(weight.shape, parts=parts)
+        return units.mask(rank_in_group(units.group, self._score(units, weight)) < self.n)

@@ -19,7 +19,7 @@ from refimpl.schemes.kgs import KGS
 from refimpl.schemes.rules import AnySubset, OneOfLibrary
 from refimpl.schemes.scheme import Scheme, SchemeError, Scope, check_keep
 from refimpl.schemes.select import highest
-from refimpl.schemes.units import Shape, Units, strip_of
+from refimpl.schemes.units import Shape, Units, Way, strip_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Pattern(Scheme):
     is still any subset.  Kernels of at most `entries` positions keep all of them.
 
     Units overlap: a weight stays iff its position (of the kernels that share a pattern) and its
-    kernel both stay.  Position units are numbered as in KGS(gf, 1), then come the kernels.
+    kernel both stay.  Position units are numbered as in KGS(gf, 1), then come the kernels; there
+    are only the kernels where they keep all positions.
     """
 
     entries: int
@@ -40,20 +41,15 @@ class Pattern(Scheme):
     name: ClassVar[str] = "pattern"
 
     def _units(self, shape: Shape, parts: int) -> Units:
-        at = KGS(self.gf, 1).units(shape, parts=parts)
-        strip = strip_of(shape[0], self.gf, parts)
-        kernel = np.arange(shape[0] * shape[1]).reshape(*shape[:2], *[1] * (len(shape) - 2))
-        kernel = np.broadcast_to(kernel + at.count, shape)
-        kernels = shape[0] * shape[1]
-        group = np.full(kernels, at.group[-1] + 1)
-        return Units(
-            np.stack([at.unit[0], kernel]),
-            group=np.concatenate([at.group, group]),
-            strip=np.concatenate(
-                [np.repeat(np.arange(strip[-1] + 1), prod(shape[1:])), np.repeat(strip, shape[1])]
-            ),
-            rules=(OneOfLibrary(self.entries, self.library), AnySubset()),
-        )
+        strip, column = strip_of(shape, self.gf, parts), np.arange(prod(shape[1:]))
+        positions, kernels = prod(shape[2:]), shape[0] * shape[1]
+        by_kernel = Way(np.arange(shape[0]), column // positions, AnySubset())
+        if positions <= self.entries:
+            return Units(shape, (by_kernel,), group=np.zeros(kernels, int), strip=strip)
+        by_position = Way(strip, column, OneOfLibrary(self.entries, self.library))
+        sets = prod(by_position.sizes) // positions  # of kernels that share a pattern
+        group = np.repeat(np.arange(sets + 1), [positions] * sets + [kernels])
+        return Units(shape, (by_position, by_kernel), group=group, strip=strip)
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
         """The kernels of `gf` filters share what they keep of a channel, if that is a choice."""
@@ -113,7 +109,7 @@ class Pattern(Scheme):
             library = mine_patterns([weight], self, parts=[parts])
         self._check_library(library, energy.shape[1])
         best = library[np.argmax(energy @ library.T, axis=1)]
-        return best.ravel()[at.unit[0]]
+        return at.stays(0, best.ravel())
 
     def _energy_at_positions(self, weight: np.ndarray, parts: int) -> np.ndarray:
         """Squares of the weights at every position of the kernels that share a pattern.

@@ -50,9 +50,14 @@ class Exactly:
 
     def cover(self, kept: np.ndarray, group: np.ndarray) -> np.ndarray | None:
         """These units and the first others of every group, `count` in all; None if too many."""
-        if np.bincount(group, weights=kept).max() > self.count:
+        sizes = np.bincount(group)
+        staying = np.bincount(group[kept], minlength=len(sizes))
+        if staying.max() > self.count:
             return None
-        return rank_in_group(kept, group) < self.count
+        short = np.flatnonzero((staying < np.minimum(sizes, self.count))[group])
+        full = kept.copy()
+        full[short] = rank_in_group(group[short], kept[short]) < self.count
+        return full
 
     def bits(self, group: np.ndarray) -> float:
         """log2 of how many ways the rule leaves to choose the units: C(size, count) a group."""
@@ -145,9 +150,12 @@ class OneOfLibrary:
 Rule = AnySubset | Exactly | OneOfLibrary
 
 
-def rank_in_group(key: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Every element's place in its group by falling `key`, from 0; equal keys by their number."""
-    order = np.lexsort((-key.astype(np.float64), group))
+def rank_in_group(group: np.ndarray, *keys: np.ndarray) -> np.ndarray:
+    """Every element's place in its group by falling keys, from 0.
+
+    The first key decides, the next where it is equal, and in the end the lower number.
+    """
+    order = np.lexsort((*(-key.astype(np.float64) for key in reversed(keys)), group))
     sizes = np.bincount(group)
     first = np.cumsum(sizes) - sizes
     rank = np.empty(len(group), np.intp)

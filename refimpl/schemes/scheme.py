@@ -8,9 +8,9 @@ partition the weights under "any subset"; the others bring their own.
 Weights have the shape (F, C, *kernel): a convolution of one to three dimensions, C being the
 channels of one convolution group, or a linear or recurrent layer with no kernel axes.  `parts` is
 the number of equal parts the filters fall into that no block may straddle: convolution groups, or
-the gates of a recurrent weight.  A depthwise weight is (F, 1, *kernel): with parts=F every filter
-is pruned alone, with parts=1 strips of filters share what they keep, as its vectors need.
-Ragged edges, where a block does not divide a part or C, are legal everywhere.
+the gates of a recurrent weight.  A depthwise weight is (F, 1, *kernel), and its strips run over
+all filters, whose groups have but one or a few each (see `part_height`).  Ragged edges, where a
+block does not divide a part or C, are legal everywhere.
 
 Columns of the matrix view are the pairs (channel, kernel position), channel by channel.
 """
@@ -114,8 +114,8 @@ class Scheme(ABC):
         The units of the highest scores stay: under one threshold for the layer (scope "layer"),
         or an equal share of them in every strip of filters (scope "strip", balanced).  How many
         is chosen so that the kept share of weights comes nearest to `keep`; at least one unit (a
-        strip) stays.  Units of equal score stay in the order of their numbers.  For one threshold
-        over many layers see `across.py`.
+        strip) stays.  Of units of equal score the larger stay first, then those of lower numbers.
+        For one threshold over many layers see `across.py`.
 
         Returns:
             The mask, bool of the weight's shape, True = kept.
@@ -133,12 +133,12 @@ class Scheme(ABC):
     def _strips(self, units: Units, scope: Scope) -> np.ndarray:
         """The strip of every unit, all the same one where nothing is balanced."""
         if scope == "layer":
-            return np.zeros(units.count, np.intp)
+            return np.zeros(units.count, int)
         if units.strip is None:
             raise SchemeError(
                 f'{self} has no units to balance inside a strip of filters; use scope="layer".'
             )
-        return units.strip
+        return units.strips()
 
     def saliency(self, weight: np.ndarray, *, parts: int = 1) -> np.ndarray:
         """The score at which every weight leaves, float64 of the weight's shape.
@@ -151,17 +151,17 @@ class Scheme(ABC):
             SchemeError: a value is not finite.
         """
         units = self.units(weight.shape, parts=parts)
-        return self._score(units, weight)[units.unit].min(axis=0)
+        return units.least(self._score(units, weight))
 
     def cover(self, nonzero: np.ndarray, *, parts: int = 1) -> np.ndarray | None:
         """The smallest legal mask that keeps all of these weights (bool), or None if none does."""
         units = self.units(nonzero.shape, parts=parts)
         kept = units.touched(nonzero)
-        for way, rule in units.ways():
-            staying = rule.cover(kept[way], units.group[way])
+        for span, rule in units.ruled():
+            staying = rule.cover(kept[span], units.group[span])
             if staying is None:
                 return None
-            kept[way] = staying
+            kept[span] = staying
         return units.mask(kept)
 
     def legal(self, mask: np.ndarray, *, parts: int = 1) -> str | None:
@@ -174,8 +174,8 @@ class Scheme(ABC):
         missing = np.argwhere(units.mask(kept) & ~mask)
         if len(missing):
             return self._torn(units, mask, missing[0])
-        for way, rule in units.ways():
-            broken = rule.breach(kept[way], units.group[way])
+        for span, rule in units.ruled():
+            broken = rule.breach(kept[span], units.group[span])
             if broken is not None:
                 return f"{self}: in the group at {units.group_place(broken)}, {rule}."
         return None
@@ -196,7 +196,7 @@ class Scheme(ABC):
         Choices, not masks: where units overlap, different choices may make the same mask.
         """
         units = self.units(shape, parts=parts)
-        return sum(rule.bits(units.group[way]) for way, rule in units.ways())
+        return sum(rule.bits(units.group[span]) for span, rule in units.ruled())
 
 
 def check_keep(scheme: Scheme, keep: float) -> None:

@@ -11,8 +11,9 @@ def highest(score: np.ndarray, size: np.ndarray, strip: np.ndarray, budget: floa
     """The units of the highest scores, equally large a share of every strip, within a budget.
 
     How large a share is chosen so that the sizes of the staying units come nearest to `budget`
-    (the larger of two equally near); at least one unit a strip stays.  Units of equal score stay
-    in the order of their numbers.
+    (the larger of two equally near); at least one unit a strip stays.  Of units of equal score
+    the larger stay first, then those of lower numbers: so what left before, whose score is 0, is
+    no better a fit the next time, and projecting twice changes nothing.
 
     Args:
         score: (units,), none of them NaN.
@@ -26,7 +27,7 @@ def highest(score: np.ndarray, size: np.ndarray, strip: np.ndarray, budget: floa
     """
     lengths = np.bincount(strip)
     # The step, counted in units of the longest strip, at which each unit begins to stay.
-    step = rank_in_group(score, strip) * lengths.max() // lengths[strip]
+    step = rank_in_group(strip, score, size) * lengths.max() // lengths[strip]
     totals = np.bincount(step, weights=size, minlength=lengths.max()).cumsum()
     nearest = len(totals) - 1 - np.abs(totals - budget)[::-1].argmin()
     return step <= nearest

@@ -1,6 +1,7 @@
 """Schemes as text: `kgs(gf=8,gc=4)`, which `str` writes, and the short form `kgs:8x4`.
 
-Sizes with a default may be left out: `nm:2x4` is `nm(n=2,m=4,axis=1)`.
+Sizes with a default may be left out: `nm:2x4` is `nm(n=2,m=4,axis=1)`.  In the short form they
+come in the order of the scheme's fields: `bcr:16x32x30` is `bcr(br=16,bc=32,rows=30)`.
 """
 
 from __future__ import annotations

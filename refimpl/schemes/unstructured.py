@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme
-from refimpl.schemes.units import Shape, Units
+from refimpl.schemes.units import Shape, Units, Way
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class Unstructured(Scheme):
     name: ClassVar[str] = "unstructured"
 
     def _units(self, shape: Shape, parts: int) -> Units:  # noqa: ARG002
-        unit = np.arange(np.prod(shape)).reshape(1, *shape)
-        strip = np.repeat(np.arange(shape[0]), unit.size // shape[0])
-        return Units(unit, np.zeros(unit.size, np.intp), strip, (AnySubset(),))
+        filters, columns = np.arange(shape[0]), np.arange(prod(shape[1:]))
+        return Units(
+            shape,
+            (Way(filters, columns, AnySubset()),),
+            group=np.zeros(prod(shape), int),
+            strip=filters,
+        )

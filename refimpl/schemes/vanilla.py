@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from refimpl.schemes.rules import AnySubset
 from refimpl.schemes.scheme import Scheme
-from refimpl.schemes.units import Shape, Units, strip_of
+from refimpl.schemes.units import Shape, Units, Way, strip_of
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,9 @@ class Vanilla(Scheme):
     name: ClassVar[str] = "vanilla"
 
     def _units(self, shape: Shape, parts: int) -> Units:
-        strip = strip_of(shape[0], self.gf, parts)
-        block = np.arange(shape[1]) // self.gc
-        strips, blocks = int(strip[-1]) + 1, int(block[-1]) + 1
-        unit = (strip[:, None] * blocks + block).reshape(1, *shape[:2], *[1] * (len(shape) - 2))
-        return Units(
-            np.broadcast_to(unit, (1, *shape)),
-            group=np.zeros(strips * blocks, np.intp),
-            strip=np.repeat(np.arange(strips), blocks),
-            rules=(AnySubset(),),
-        )
+        channel = np.arange(prod(shape[1:])) // prod(shape[2:])
+        way = Way(strip_of(shape, self.gf, parts), channel // self.gc, AnySubset())
+        return Units(shape, (way,), group=np.zeros(prod(way.sizes), int), strip=way.row)
 
     def grain(self, shape: Shape, *, parts: int = 1) -> tuple[int, int]:  # noqa: ARG002
         """A kernel group: `gf` filters keep the same columns, in runs of `gc` channels."""

@@ -13,10 +13,10 @@ from math import prod
 import numpy as np
 
 from refimpl.schemes import Scheme
-from refimpl.schemes.distinct import distinct_rows
-from refimpl.schemes.units import Shape, strip_of
+from refimpl.schemes.distinct import distinct_rows, row_keys
+from refimpl.schemes.units import Shape, part_height, strip_of
 from refimpl.storage.matrix import StorageError, int32, matrix_view
-from refimpl.tiles import Tile, Tiles
+from refimpl.tiles import Tile, Tiles, column_order
 
 
 def pack_scheme(scheme: Scheme, weight: np.ndarray, mask: np.ndarray, *, parts: int = 1) -> Tiles:
@@ -41,15 +41,15 @@ def pack_blocks(
         weight: zero wherever the mask (bool) prunes.
         mask: of the weight's shape.
         height: filters in a strip; no strip straddles two of the `parts`.
-        run: columns of a tile are ordered by block of `run` channels, then by kernel position,
-            then by channel, so that channels which one index can serve are neighbours.
+        run: columns of a tile are in the order of `column_order` by blocks of `run` channels, so
+            that channels which one index can serve are neighbours.
         parts: equal parts of the filters.
 
     Raises:
         StorageError: the mask does not fit the weight.
     """
     matrix, kept = matrix_view(weight, mask)
-    order = _column_order(weight.shape, run)
+    order = column_order(weight.shape, run)
     strips = []
     for rows in _strips(weight.shape, height, parts):
         blocks = _blocks(kept[rows][:, order])
@@ -85,14 +85,24 @@ def kept_bytes(scheme: Scheme, mask: np.ndarray, *, parts: int = 1) -> tuple[int
     """(bytes of values, bytes of indices) of a legal mask in the scheme's tiles and runs.
 
     A mask that keeps everything needs no index.
-
-    Raises:
-        StorageError: the mask breaks the scheme.
     """
-    tiles = pack_scheme(scheme, np.zeros(mask.shape, np.float32), mask, parts=parts)
-    _, run = scheme.grain(mask.shape, parts=parts)
-    stored = tiles.stored + padding_of_runs(tiles, run)
-    return 4 * stored, 0 if mask.all() else index_bytes(tiles, run=run)
+    height, run = scheme.grain(mask.shape, parts=parts)
+    values, indices = block_bytes(mask, height=height, run=run, parts=parts)
+    return values, 0 if mask.all() else indices
+
+
+def block_bytes(mask: np.ndarray, *, height: int, run: int = 1, parts: int = 1) -> tuple[int, int]:
+    """(bytes of values, bytes of indices) of what `pack_blocks` makes of a mask, in its runs.
+
+    Counted from the mask alone, which takes a tenth of the time of packing.
+    """
+    sets = _row_sets(mask, height, parts)
+    tiles = _distinct(sets)
+    if run == 1:
+        stored, runs = int(np.count_nonzero(mask)), int(np.count_nonzero(_some(sets)))
+    else:
+        stored, runs = _runs(sets, mask.shape, run)
+    return 4 * stored, 4 * (len(sets) + 2 * len(tiles) + _rows(tiles) + runs)
 
 
 def padding_of_runs(tiles: Tiles, run: int) -> int:
@@ -109,14 +119,8 @@ def padding_of_runs(tiles: Tiles, run: int) -> int:
 
 def _strips(shape: Shape, height: int, parts: int) -> Iterator[np.ndarray]:
     """The filters of every strip."""
-    strip = strip_of(shape[0], min(height, shape[0]), parts)
+    strip = strip_of(shape, min(height, shape[0]), parts)
     yield from np.split(np.arange(shape[0]), np.flatnonzero(np.diff(strip)) + 1)
-
-
-def _column_order(shape: Shape, run: int) -> np.ndarray:
-    """All columns, by block of `run` channels, then kernel position, then channel."""
-    channel, position = np.divmod(np.arange(prod(shape[1:])), prod(shape[2:]))
-    return np.lexsort((channel, position, channel // run))
 
 
 def _blocks(kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -129,3 +133,42 @@ def _blocks(kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         rows = np.flatnonzero(kept[:, first[index]])
         if len(rows):
             yield rows, columns[index]
+
+
+def _row_sets(mask: np.ndarray, height: int, parts: int) -> np.ndarray:
+    """The set of rows that keep each column of each strip, (strips, columns), as sortable keys."""
+    part, width = part_height(mask.shape, parts), prod(mask.shape[1:])
+    height = min(height, part)
+    ragged = -part % height  # rows that no mask keeps fill the last strip of a part
+    kept = np.pad(mask.reshape(-1, part, width), ((0, 0), (0, ragged), (0, 0)))
+    return row_keys(np.swapaxes(kept.reshape(-1, height, width), 1, 2))
+
+
+def _some(sets: np.ndarray) -> np.ndarray:
+    """Which sets have any row."""
+    return sets != np.zeros((), sets.dtype)
+
+
+def _distinct(sets: np.ndarray) -> np.ndarray:
+    """The different sets along the last axis that have any row, all of them in one list."""
+    ordered = np.sort(sets, axis=-1, kind="stable")  # radix sort where sets are of up to 16 rows
+    new = _some(ordered)
+    new[..., 1:] &= ordered[..., 1:] != ordered[..., :-1]
+    return ordered[new]
+
+
+def _rows(sets: np.ndarray) -> int:
+    """How many rows a list of sets has in all."""
+    return int(np.unpackbits(sets.view(np.uint8)).sum(dtype=np.int64))
+
+
+def _runs(sets: np.ndarray, shape: Shape, run: int) -> tuple[int, int]:
+    """(weights stored, runs of channels) of all tiles, runs that are not all there filled up."""
+    channels, positions = shape[1], prod(shape[2:])
+    stored = runs = 0
+    for first in range(0, channels, run):
+        block = sets[:, first * positions : (first + run) * positions]
+        room = min(run, channels - first)
+        found = _distinct(np.swapaxes(block.reshape(len(sets), room, positions), 1, 2))
+        stored, runs = stored + room * _rows(found), runs + len(found)
+    return stored, runs

@@ -13,6 +13,7 @@ from refimpl.storage.blocks import index_bytes, pack_scheme, padding_of_runs
 from refimpl.storage.csr import CSR
 from refimpl.storage.fkw import FKW
 from refimpl.storage.matrix import StorageError
+from refimpl.text_table import columns
 
 _FLOAT = 4  # bytes of a weight
 
@@ -71,10 +72,8 @@ def _fkw(weight: np.ndarray, mask: np.ndarray) -> Row:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as text, a line each under a heading."""
-    lines = [f"{'format':<16} {'weights':>10} {'index bytes':>12} {'bytes':>12}"]
+    cells = [["format", "weights", "index bytes", "bytes", ""]]
     for row in rows:
-        if row.stored is None:
-            lines.append(f"{row.format:<16} {row.note}")
-        else:
-            lines.append(f"{row.format:<16} {row.stored:>10} {row.index_bytes:>12} {row.bytes:>12}")
-    return "\n".join(lines)
+        numbers = (row.stored, row.index_bytes, row.bytes)
+        cells.append([row.format, *("" if n is None else str(n) for n in numbers), row.note])
+    return "\n".join(columns(cells, right=(1, 2, 3)))

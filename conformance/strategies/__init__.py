@@ -1,0 +1,49 @@
+"""Hypothesis strategies for layers, nets and whole cases.
+
+They draw structure and a seed; numbers come from NumPy (see `conformance.values`).  Every layer
+is valid by construction and costs at most about `parts.MACS` multiply-adds; sizes are awkward on
+purpose: 1, primes, and one less or more than a vector.  Simple choices come first, so what fails
+shrinks to something a person can read.
+"""
+
+from conformance.strategies.cases import Case, cases
+from conformance.strategies.contractions import (
+    conv_layers,
+    embeddings,
+    linear_layers,
+    products,
+    transposed_layers,
+)
+from conformance.strategies.nets import branched, nets, transformers
+from conformance.strategies.plain import (
+    elements,
+    movements,
+    norms,
+    pairs,
+    pools,
+    reductions,
+    resamplings,
+)
+from conformance.strategies.recurrent import recurrences, texts
+
+__all__ = [
+    "Case",
+    "branched",
+    "cases",
+    "conv_layers",
+    "elements",
+    "embeddings",
+    "linear_layers",
+    "movements",
+    "nets",
+    "norms",
+    "pairs",
+    "pools",
+    "products",
+    "recurrences",
+    "reductions",
+    "resamplings",
+    "texts",
+    "transformers",
+    "transposed_layers",
+]

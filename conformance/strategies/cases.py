@@ -1,0 +1,49 @@
+"""Whole cases: a net, its numbers, and how it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from conformance.cuts import Cut
+from conformance.layers import Net
+from conformance.strategies.parts import sizes
+from conformance.values import EXACT, KINDS, Kind, Values
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of the suite: a net, its numbers, how it is cut, LLVM's code generation level."""
+
+    net: Net
+    values: Values
+    cut: Cut | None = None
+    level: int = 0
+
+
+@st.composite
+def cuts(draw: DrawFn) -> Cut:
+    """Any legal way to cut a convolution."""
+    return Cut(
+        vectors=draw(st.sampled_from((1, 2, 3, 4, 6, 8))),
+        narrower=draw(st.integers(0, 4)),
+        tile=(draw(st.integers(1, 3)), draw(st.integers(1, 6))),
+        channels=draw(sizes(64)),
+        filters_first=draw(st.booleans()),
+    )
+
+
+@st.composite
+def cases(
+    draw: DrawFn, structures: SearchStrategy[Net], *, kinds: tuple[Kind, ...] = KINDS
+) -> Case:
+    """A net with numbers of one of the kinds (half of them exact), cut by the planner or not."""
+    exact: tuple[Kind, ...] = tuple(kind for kind in kinds if kind in EXACT)
+    either: SearchStrategy[Kind] = st.one_of(
+        st.sampled_from(exact or kinds), st.sampled_from(kinds)
+    )
+    values = Values(draw(either), draw(st.integers(0, 2**32 - 1)))
+    cut = draw(st.one_of(st.none(), cuts()))
+    return Case(draw(structures), values, cut, draw(st.sampled_from((0, 0, 0, 2))))

@@ -1,0 +1,91 @@
+"""Every kernel there is, and its definition: the naive loops that lowering begins with."""
+
+from __future__ import annotations
+
+from jit.kernels.channelwise import (
+    ElementKernel,
+    HaloKernel,
+    PoolKernel,
+    RelayoutKernel,
+    naive_element,
+    naive_halo,
+    naive_pool,
+    naive_relayout,
+)
+from jit.kernels.conv import ConvKernel, naive
+from jit.kernels.depthwise import DepthwiseKernel, naive_depthwise
+from jit.kernels.gather import (
+    BlendKernel,
+    EmbeddingKernel,
+    TakeKernel,
+    naive_blend,
+    naive_embedding,
+    naive_take,
+)
+from jit.kernels.matmul import MatmulKernel, naive_matmul
+from jit.kernels.norms import (
+    LocalResponseKernel,
+    NormKernel,
+    naive_local_response,
+    naive_norm,
+)
+from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
+from jit.kernels.recurrent import CellKernel, naive_cell
+from jit.kernels.softmax import SoftmaxKernel, naive_softmax
+from jit.program import Program
+
+Kernel = (
+    ConvKernel
+    | PoolKernel
+    | ElementKernel
+    | RelayoutKernel
+    | HaloKernel
+    | SoftmaxKernel
+    | MapKernel
+    | ReduceKernel
+    | TakeKernel
+    | BlendKernel
+    | EmbeddingKernel
+    | MatmulKernel
+    | CellKernel
+    | NormKernel
+    | LocalResponseKernel
+    | DepthwiseKernel
+)
+
+
+def definition(kernel: Kernel) -> Program:
+    """The naive loops of a kernel."""
+    match kernel:
+        case ConvKernel():
+            return naive(kernel)
+        case PoolKernel():
+            return naive_pool(kernel)
+        case ElementKernel():
+            return naive_element(kernel)
+        case RelayoutKernel():
+            return naive_relayout(kernel)
+        case HaloKernel():
+            return naive_halo(kernel)
+        case MapKernel():
+            return naive_map(kernel)
+        case ReduceKernel():
+            return naive_reduce(kernel)
+        case TakeKernel():
+            return naive_take(kernel)
+        case BlendKernel():
+            return naive_blend(kernel)
+        case EmbeddingKernel():
+            return naive_embedding(kernel)
+        case SoftmaxKernel():
+            return naive_softmax(kernel)
+        case MatmulKernel():
+            return naive_matmul(kernel)
+        case CellKernel():
+            return naive_cell(kernel)
+        case NormKernel():
+            return naive_norm(kernel)
+        case LocalResponseKernel():
+            return naive_local_response(kernel)
+        case DepthwiseKernel():
+            return naive_depthwise(kernel)

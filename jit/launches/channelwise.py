@@ -1,0 +1,161 @@
+"""Launches of kernels that treat channels alike, in whatever blocks; and of zeros around values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from jit.kernels.channelwise import ElementKernel, HaloKernel, PoolKernel, RelayoutKernel
+from jit.launches.axes import AXES, logical_strides, stride_params
+from jit.launches.form import Launch, Lowering, Operand, launch
+from refimpl.plan import CHANNELWISE, ELEMENTWISE, PlanError, Step
+
+
+def margins(to: Lowering, step: Step) -> Iterator[Launch]:
+    """Zero what the step's own kernels leave: the halo, slab by slab, and tail lanes."""
+    y = to.operand(step.name)
+    layout, shape = y.place.layout, y.place.shape
+    if layout.block == 1 and not any(lo or hi for lo, hi in layout.halo):
+        return
+    memory, origin = layout.physical(shape), layout.origin(shape)
+    if written_slots(to, step) < memory[1] * layout.block:
+        tail = (memory[1] - 1) * layout.strides(shape)[1]
+        yield zeros(to, step, y.skip(tail - origin), {"C": layout.block})
+    letters = AXES[5 - len(shape) :]
+    strides = layout.strides(shape)[2:]
+    for axis, (lo, hi) in enumerate(layout.halo):
+        for depth, begin in ((lo, 0), (hi, memory[2 + axis] - hi)):
+            if depth:
+                slab = y.skip(begin * strides[axis] - origin)
+                yield zeros(to, step, slab, {f"O{letters[axis]}": depth})
+
+
+def written_slots(to: Lowering, step: Step) -> int:
+    """Channel slots that the step's kernels write at every position."""
+    place = to.place(step.name)
+    if step.op == "conv":
+        return sum(strip[0].rows.size for strip in to.plan.weights[step.weight].strips)
+    if step.op in CHANNELWISE or in_blocks(to, step):
+        return place.layout.physical(place.shape)[1] * place.layout.block
+    return place.shape[1]
+
+
+def in_blocks(to: Lowering, step: Step) -> bool:
+    """Whether an elementwise step walks over blocks of channels, whole vectors at a time."""
+    if step.op not in ELEMENTWISE:
+        return False
+    y, *x = (to.place(name) for name in (step.name, *step.inputs))
+    if y.layout.block == 1 or x[0].shape != y.shape:
+        return False
+    return all(
+        p.layout.block == y.layout.block
+        and len(p.shape) == len(y.shape)
+        and p.shape[1] == y.shape[1]
+        for p in x
+    )
+
+
+def zeros(to: Lowering, step: Step, y: Operand, box: Mapping[str, int]) -> Launch:
+    """Zero a box of the value's memory, from where the operand begins."""
+    memory, block = y.place.layout.physical(y.place.shape), y.place.layout.block
+    sizes = {"N": memory[0], "C": memory[1] * block}
+    letters = AXES[max(5 - len(y.place.shape), 0) :] if len(y.place.shape) > 2 else ""
+    sizes |= {f"O{a}": e for a, e in zip(letters, memory[2:-1], strict=True)}
+    sizes |= {**box, **stride_params("Y", y.place)}
+    return launch(step, HaloKernel(len(letters), block, to.target.grid), {"y": y}, sizes)
+
+
+def relayout(to: Lowering, step: Step) -> Iterator[Launch]:
+    """The same values with other blocks, or flattened."""
+    x, y = to.operand(step.inputs[0]), to.operand(step.name)
+    if step.activation or step.residual:
+        raise PlanError(f"{step.name}: a relayout computes nothing")
+    whole = max(x.place.shape, y.place.shape, key=len)
+    rank = len(whole) - 2
+    blocks = tuple(o.place.layout.block if len(o.place.shape) == rank + 2 else 1 for o in (x, y))
+    sizes = {"N": whole[0], "C": whole[1]}
+    sizes |= {f"O{a}": e for a, e in zip(AXES[3 - rank :], whole[2:], strict=True)}
+    for letter, operand in (("X", x), ("Y", y)):
+        sizes |= logical_strides(letter, operand.place, whole)
+    kernel = RelayoutKernel(rank, *blocks, grid=to.target.grid)
+    yield launch(step, kernel, {"x": x, "y": y}, sizes)
+
+
+def _sizes(to: Lowering, step: Step, operands: Mapping[str, Operand]) -> dict[str, int]:
+    """Extents of the step's value in whole vectors of channels, and every operand's strides."""
+    y = to.place(step.name)
+    memory, rank = y.layout.physical(y.shape), len(y.shape) - 2
+    sizes = {"N": y.shape[0], "C": memory[1] * y.layout.block}
+    sizes |= {f"O{a}": e for a, e in zip(AXES[3 - rank :], y.shape[2:], strict=True)}
+    for letter, operand in operands.items():
+        sizes |= stride_params(letter.upper(), operand.place)
+    return sizes
+
+
+def element(to: Lowering, step: Step) -> Iterator[Launch]:
+    """An elementwise operator, or an affine, of values in blocks."""
+    y = to.place(step.name)
+    names = dict(zip("xz", step.inputs, strict=False)) | {"y": step.name}
+    operands = {letter: to.operand(name) for letter, name in names.items()}
+    sizes, tables = _sizes(to, step, operands), {}
+    if step.op == "affine":
+        for buffer, name in (("scale", step.weight), ("shift", step.bias)):
+            tables[buffer] = to.constants.add(per_slot(to, name, sizes["C"]))
+    spread = "z" in operands and operands["z"].place.shape != y.shape
+    if spread:
+        sizes |= _spread_strides(operands["z"], y.shape)
+    kernel = ElementKernel(
+        len(y.shape) - 2,
+        y.layout.block,
+        step.op,  # type: ignore[arg-type]
+        step.activation,
+        to.target.has("fma"),
+        broadcast=spread,
+        grid=to.target.grid,
+    )
+    yield launch(step, kernel, operands, sizes, tables)
+
+
+def _spread_strides(z: Operand, shape: tuple[int, ...]) -> dict[str, int]:
+    """Strides of z beside a value of that shape: 0 along the axes where it has one position."""
+    strides = z.place.layout.strides(z.place.shape)
+    found = zip(strides, z.place.shape, shape, strict=True)
+    kept = [0 if have != wanted else stride for stride, have, wanted in found]
+    return {f"Z{a}": s for a, s in zip(["N", "C", *AXES[5 - len(shape) :]], kept, strict=True)}
+
+
+def per_slot(to: Lowering, constant: str, slots: int) -> np.ndarray:
+    """A constant per channel, with zeros for the tail lanes."""
+    array = to.plan.constants[constant].array
+    padded = np.zeros(slots, np.float32)
+    padded[: array.size] = array
+    return padded
+
+
+def pool(to: Lowering, step: Step) -> Iterator[Launch]:
+    """A maximum or average over windows."""
+    x, y = to.operand(step.inputs[0]), to.operand(step.name)
+    attributes = dict(step.attributes)
+    operands = {"x": x, "y": y}
+    sizes = _sizes(to, step, operands)
+    letters = AXES[5 - len(x.place.shape) :]
+    sizes |= {f"I{a}": e for a, e in zip(letters, x.place.shape[2:], strict=True)}
+    if "kernel" in attributes:
+        for i, a in enumerate(letters):
+            lo, hi = attributes["padding"][i]
+            numbers = (attributes["kernel"][i], attributes["stride"][i], lo, hi)
+            sizes |= {f"{letter}{a}": n for letter, n in zip("KSPQ", numbers, strict=True)}
+    maximum = step.op.endswith("max_pool")
+    divisor = "none" if maximum else "window"
+    if attributes.get("count_include_pad"):
+        divisor = "padded_window"
+    kernel = PoolKernel(
+        len(letters),
+        y.place.layout.block,
+        "maximum" if maximum else "add",
+        "kernel" not in attributes,
+        divisor,  # type: ignore[arg-type]
+        to.target.grid,
+    )
+    yield launch(step, kernel, operands, sizes)
