@@ -61,6 +61,7 @@ def recurrent(name, **wanted):
 
 S = strategies
 CORNERS = {
+    "a dilated maximum": (S.pools, op("max_pool", lambda a, _: max(a["dilation"]) > 1)),
     "a constant less a value": (S.pairs, any_layer(
         Pair, lambda x: x.op == "sub" and x.source == "constant" and not x.first)),
     "a scalar": (S.pairs, any_layer(Pair, lambda x: x.other == ())),

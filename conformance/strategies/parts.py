@@ -74,11 +74,11 @@ def maybe_activated() -> SearchStrategy[Activation | None]:
 @st.composite
 def schemes(draw: DrawFn) -> tuple[str, float]:
     """(scheme as text, share kept), with blocks that do not divide and almost nothing kept."""
-    name = draw(st.sampled_from(("dense", "unstructured", "filter", "vanilla", "kgs")))
+    name = draw(st.sampled_from(("dense", "unstructured", "filter", "vanilla", "kgs", "bcr")))
     if name == "dense":
         return name, 1.0
     keep = draw(st.sampled_from((0.5, 0.28, 0.1, 0.01, 1e-6, 0.9, 0.0)))
-    if name in ("vanilla", "kgs"):
+    if name in ("vanilla", "kgs", "bcr"):
         gf, gc = (draw(st.sampled_from((1, 2, 3, 4, 8, 16, 32, 100))) for _ in range(2))
         return f"{name}:{gf}x{gc}", keep
     return name, keep
