@@ -142,7 +142,7 @@ def test_sizes_made_of_symbols_are_bound_too(tmp_path):
     ("shapes", "message"),
     [
         ({}, r"input 'x' leaves sizes open.*such as --shape x=2x3x5x6"),
-        ({"y": (1,)}, r"given for 'y'; the inputs of .*small\.pt2 are 'x', 'i'"),
+        ({"y": (1,)}, r"given for 'y'; .*small\.pt2's inputs are 'x', 'i'"),
         ({"x": (1, 3, 4)}, "'x' has 4 axes, not 3"),
         ({"x": (1, 3, 4, 7)}, "'x' cannot have size 7 at axis 3: it is 6 there"),
         ({"x": (9, 3, 4, 6)}, r"exported for sizes \d to 8, not 9"),

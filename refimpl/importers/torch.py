@@ -176,6 +176,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             # torch's own use of what it has deprecated; nothing the caller could change.
             warnings.simplefilter("ignore", FutureWarning)
+            # Recurrent layers list their weights once more, which are exported all the same.
+            warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights")
             yield
     finally:
         logging.disable(before)
