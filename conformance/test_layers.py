@@ -13,7 +13,7 @@ FAMILIES = {
     "embeddings": (strategies.embeddings, 20),
     "recurrent layers": (strategies.recurrences, 60),
     "pools": (strategies.pools, 40),
-    "elementwise": (strategies.elements, 60),
+    "elementwise": (strategies.elements, 80),
     "pairs": (strategies.pairs, 60),
     "movements": (strategies.movements, 60),
     "reductions": (strategies.reductions, 60),
