@@ -20,9 +20,7 @@ import numpy as np
 
 from refimpl.bounds.arithmetic import Arithmetic
 from refimpl.ops import OPERATORS
-
-SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-"""The constants of selu (Klambauer et al., 2017)."""
+from refimpl.ops.activations import SELU_ALPHA, SELU_SCALE
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 _RISING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
