@@ -14,7 +14,7 @@ FAMILIES = {
     "recurrent layers": (strategies.recurrences, 60),
     "pools": (strategies.pools, 40),
     "elementwise": (strategies.elements, 80),
-    "pairs": (strategies.pairs, 60),
+    "pairs": (strategies.pairs, 100),
     "movements": (strategies.movements, 60),
     "reductions": (strategies.reductions, 60),
     "norms": (strategies.norms, 40),
