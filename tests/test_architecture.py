@@ -26,7 +26,7 @@ EVERYWHERE = {
 
 ALLOWED = {
     "refimpl/importers/torch.py": {"torch"},
-    "refimpl/importers/torch_folding.py": {"torch"},
+    "refimpl/importers/torch_program.py": {"torch"},
 }
 """Files that alone may import more, and what; folders end in a slash."""
 
