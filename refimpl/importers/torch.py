@@ -67,7 +67,7 @@ def survey(module: nn.Module, example: tuple[Tensor, ...]) -> Survey:
 
 
 def _traced(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Program, dict[str, str]]:
-    """What the module calls, and of every name of a parameter the one that is used."""
+    """What the module calls, and for each name of a parameter the one that is used."""
     _check_example(example)
     baked = _baked_copy(module)
     names = _first_names(baked)
