@@ -71,13 +71,17 @@ def rows(to: Lowering, work: Contraction, row: int, strips: list[Tile]) -> Itera
     sizes = {**conv_sizes(to, work), "F": height * len(strips)}
     kernel = conv_kernel(to, work, height)
     packed = pack(to, work, kernel, strips, row, sizes)
+    costs = tuple(strip.columns.size for strip in strips)
+    costs = () if len(set(costs)) == 1 else costs
     for (h0, h1, th), (w0, w1, tw) in regions(work.spatial, work.schedule.tile):
         region = dict(sizes)
         if len(work.spatial) > 1:
             region["OH"] = h1 - h0
         if work.spatial:
             region["OW"] = w1 - w0
-        yield conv_launch(work, replace(kernel, tile=(th, tw)), packed, region, row, h0, w0)
+        tiled = replace(kernel, tile=(th, tw))
+        made = conv_launch(work, tiled, packed, region, row, h0, w0)
+        yield replace(made, costs=costs)
 
 
 def conv_kernel(to: Lowering, work: Contraction, height: int) -> ConvKernel:
