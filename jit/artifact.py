@@ -13,31 +13,8 @@ from jit.opencl.emitter import emit_source
 from jit.pipeline import Kernel, lower
 from jit.program import Program
 from jit.target import LlvmTarget, OpenCLTarget, Target, llvm_target, target
+from jit.walker import RUN, team_object
 from refimpl.plan import Plan
-
-# Walks a table of (kernel, buffers, params) so that a whole network is one call.
-_RUN = """
-define hidden void @run(ptr %table, i64 %count, i64 %task, i64 %tasks) nounwind "no-builtins" {
-entry:
-  %some = icmp sgt i64 %count, 0
-  br i1 %some, label %loop, label %done
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
-  %at = mul nuw nsw i64 %i, 3
-  %entry.kernel = getelementptr ptr, ptr %table, i64 %at
-  %entry.buffers = getelementptr ptr, ptr %entry.kernel, i64 1
-  %entry.params = getelementptr ptr, ptr %entry.kernel, i64 2
-  %kernel = load ptr, ptr %entry.kernel
-  %buffers = load ptr, ptr %entry.buffers
-  %params = load ptr, ptr %entry.params
-  call void %kernel(ptr %buffers, ptr %params, i64 %task, i64 %tasks)
-  %next = add nuw nsw i64 %i, 1
-  %more = icmp slt i64 %next, %count
-  br i1 %more, label %loop, label %done
-done:
-  ret void
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -87,7 +64,7 @@ def kernel_symbols(sequence: Sequence[Launch]) -> dict[str, Kernel]:
 
 def module_ir(kernels: Mapping[str, Kernel], machine: LlvmTarget) -> str:
     """The LLVM module of the kernels and the walker `run`."""
-    return emit_ir(_programs(kernels), machine) + _RUN
+    return emit_ir(_programs(kernels), machine) + RUN
 
 
 def _programs(kernels: Mapping[str, Kernel]) -> list[Program]:
@@ -96,10 +73,7 @@ def _programs(kernels: Mapping[str, Kernel]) -> list[Program]:
 
 def emit(kernels: Mapping[str, Kernel], machine: LlvmTarget, optimisation: int = 2) -> Code:
     """Lower the kernels and emit their code; `optimisation` as for `build`."""
-    signatures = {}
-    for program in _programs(kernels):
-        buffers, params = (tuple(x.name for x in xs) for xs in (program.buffers, program.params))
-        signatures[program.name] = Signature(buffers, params)
+    signatures = {program.name: Signature.of(program) for program in _programs(kernels)}
     return Code(emit_object(module_ir(kernels, machine), machine, optimisation), signatures)
 
 
@@ -123,8 +97,10 @@ def build(
     kernels = kernel_symbols(sequence)
     if isinstance(machine, OpenCLTarget):
         return OpenCLArtifact(*shared, emit_source(_programs(kernels), machine))
-    code = _code(kernels, llvm_target(plan.target), optimisation, cache)
-    return NativeArtifact(*shared, link([code.data]), code.signatures)
+    cpu = llvm_target(plan.target)
+    code = _code(kernels, cpu, optimisation, cache)
+    team = [team_object(cpu)] if plan.threads > 1 else []
+    return NativeArtifact(*shared, link([code.data, *team]), code.signatures)
 
 
 def _code(

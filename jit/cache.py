@@ -27,6 +27,8 @@ from jit.elf_object import MAX_BYTES
 from jit.files import write_whole
 from jit.pipeline import Kernel
 from jit.private import private_folder
+from jit.program import Program
+from jit.shares import extents
 from jit.target import Target
 from jit.typed_json import FormError, decode, encode
 
@@ -36,10 +38,30 @@ _ABANDONED_S = 3600.0  # a temporary file this old belongs to no process that st
 
 @dataclass(frozen=True)
 class Signature:
-    """What compiled code takes, in order: its buffers and its parameters, by name."""
+    """What compiled code takes, in order.
+
+    Attributes:
+        buffers: their names.
+        params: names of the integers.
+        loops: how many iterations each parallel loop has (`jit.shares.extents`); a begin and an
+            end for each follow the parameters.
+        written: the buffers that it writes; it may read what it wrote there.
+    """
 
     buffers: tuple[str, ...]
     params: tuple[str, ...]
+    loops: tuple[str, ...]
+    written: tuple[str, ...]
+
+    @classmethod
+    def of(cls, program: Program) -> Signature:
+        """The signature of a lowered Program."""
+        return cls(
+            tuple(b.name for b in program.buffers),
+            tuple(p.name for p in program.params),
+            extents(program),
+            tuple(b.name for b in program.buffers if b.role != "read"),
+        )
 
 
 @dataclass(frozen=True)

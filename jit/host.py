@@ -20,7 +20,14 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from jit.cpu_features import X86_NAMES, aarch64_features
-from jit.session import GUARD_BYTES, CallResult, DeviceError, DeviceInfo, MachineSession
+from jit.session import (
+    GUARD_BYTES,
+    CallResult,
+    DeviceError,
+    DeviceInfo,
+    MachineSession,
+)
+from jit.team import Crew, HostTeam, TeamPlace
 
 _PROT_NONE, _PROT_READ, _PROT_WRITE, _PROT_EXEC = 0, 1, 2, 4
 _MAP_PRIVATE_ANONYMOUS = 0x02 | 0x20
@@ -41,10 +48,11 @@ class HostSession(MachineSession):
 
     def __init__(self) -> None:
         self._mapped: dict[int, tuple[int, int]] = {}  # first usable byte: all of the mapping
+        self._crews: list[Crew] = []
         super().__init__("host", _host_info())
         self._libc = _libc()
         # Not at exit: a thread may still be in called code, and the system takes memory back.
-        weakref.finalize(self, _unmap_all, self._libc, self._mapped).atexit = False
+        weakref.finalize(self, _end, self._libc, self._mapped, self._crews).atexit = False
 
     def view(self, address: int, nbytes: int) -> np.ndarray:
         """The memory itself as uint8[nbytes], no copy; not to be used after `free` or `close`.
@@ -59,6 +67,11 @@ class HostSession(MachineSession):
         memory = (ctypes.c_uint8 * nbytes).from_address(address)
         memory.session = self  # pyright: ignore[reportAttributeAccessIssue]
         return np.ctypeslib.as_array(memory)
+
+    def team(self, place: TeamPlace) -> HostTeam:
+        """Threads of this process, which start with the first call."""
+        self._crews.append(Crew(place, self.info.arch))
+        return HostTeam(self, place, self._crews[-1])
 
     def _map(self, nbytes: int) -> tuple[int, int]:
         page = self.info.page_bytes
@@ -121,7 +134,7 @@ class HostSession(MachineSession):
         return CallResult(tuple(times))
 
     def _release(self) -> None:
-        _unmap_all(self._libc, self._mapped)
+        _end(self._libc, self._mapped, self._crews)
 
     def _protect(self, address: int, nbytes: int, protection: int) -> None:
         if self._libc.mprotect(address, nbytes, protection):
@@ -146,7 +159,10 @@ def host_arch() -> str:
     return machine
 
 
-def _unmap_all(libc: ctypes.CDLL, mapped: dict[int, tuple[int, int]]) -> None:
+def _end(libc: ctypes.CDLL, mapped: dict[int, tuple[int, int]], crews: list[Crew]) -> None:
+    """End the threads, then give back the memory that they wait in."""
+    while crews:
+        crews.pop().stop()
     for start, whole in mapped.values():
         libc.munmap(start, whole)
     mapped.clear()

@@ -5,9 +5,9 @@ All cleverness is in the Program.  `range` loops become loops, `unroll` loops ar
 a branch changes them).  No IR pass is run, only code generation, and no inline assembly is
 emitted, for LLVM's aarch64 object emission aborts the process on it.
 
-A kernel is `void NAME(ptr buffers, ptr params, i64 task, i64 tasks)`: `buffers` points to the
-buffers' addresses, `params` to the parameters as i64, both in the Program's order.  The
-outermost `parallel` loop is cut evenly into `tasks`, of which one is done.
+A kernel is `void NAME(ptr buffers, ptr params)`: `buffers` points to the buffers' addresses,
+`params` to the parameters as i64, both in the Program's order; after the parameters come begin
+and end of every `parallel` loop, the outermost first, which stand for the loop's own bounds.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from jit.program import (
     Value,
     walk,
 )
+from jit.shares import parallel_loops
 from jit.target import LlvmTarget, target_machine
 
 _ATTRIBUTES = 'nounwind "no-builtins"'
@@ -81,6 +82,7 @@ class _Function(Emitter):
         self.label = "entry"
         self.known: list[dict[Key, str]] = [{}]
         self.integers: dict[str, str] = {}
+        self.parallel = [loop.var for loop in parallel_loops(program)]
         self.registers: dict[str, Slots] = {}
         self.dtypes: Mapping[str, str] = {b.name: b.dtype for b in program.buffers}
 
@@ -96,7 +98,7 @@ class _Function(Emitter):
             self.lines.append(f"  %buffer.{b.name} = load ptr, ptr {address}")
         self.block(self.program.body)
         name = self.program.name
-        head = f"define hidden void @{name}(ptr %buffers, ptr %params, i64 %task, i64 %tasks)"
+        head = f"define hidden void @{name}(ptr %buffers, ptr %params)"
         body = "\n".join(["entry:", *self.lines, "  ret void"])
         return f"{head} {_ATTRIBUTES} {{\n{body}\n}}\n"
 
@@ -149,9 +151,10 @@ class _Function(Emitter):
         self.unrolled.pop(s.var, None)
 
     def real_loop(self, s: For) -> None:
-        lo, hi = self.integer(s.lo), self.integer(s.hi)
         if s.kind == "parallel":
-            lo, hi = self.share(lo, hi)
+            lo, hi = self.share(s.var)
+        else:
+            lo, hi = self.integer(s.lo), self.integer(s.hi)
         carried = self.carried(s.body)
         body, done, before = self.new_label("loop"), self.new_label("done"), self.label
         enter = self.op(f"icmp slt i64 {lo}, {hi}")
@@ -181,13 +184,12 @@ class _Function(Emitter):
         for key in carried:
             self.merge(key, (at_entry[key], before), (at_end[key], latch))
 
-    def share(self, lo: str, hi: str) -> tuple[str, str]:
-        """The bounds of this task's part of a parallel loop."""
-        extent = self.op(f"sub i64 {hi}, {lo}")
-        first = self.op(f"mul i64 {extent}, %task")
-        last = self.op(f"add i64 {first}, {extent}")
-        ends = [self.op(f"sdiv i64 {x}, %tasks") for x in (first, last)]
-        return self.op(f"add i64 {lo}, {ends[0]}"), self.op(f"add i64 {lo}, {ends[1]}")
+    def share(self, loop: str) -> tuple[str, str]:
+        """The bounds of a parallel loop, which follow the parameters."""
+        first = len(self.program.params) + 2 * self.parallel.index(loop)
+        places = [self.op(f"getelementptr i64, ptr %params, i64 {first + end}") for end in (0, 1)]
+        lo, hi = (self.op(f"load i64, ptr {place}") for place in places)
+        return lo, hi
 
     def branch(self, s: If) -> None:
         left, right = self.integer(s.left), self.integer(s.right)

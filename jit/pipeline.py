@@ -99,10 +99,9 @@ def _address() -> Stage:
 
 
 def _parallel(outer: list[str], grid: bool) -> Stage:
-    """The last stage: the loops of `outer` span a grid, or the first is divided among tasks."""
-    if grid:
-        return Stage("parallel", "make every tile a work item", lambda p: parallel(p, *outer))
-    return Stage("parallel", "divide one loop among tasks", lambda p: parallel(p, outer[0]))
+    """The last stage: the loops of `outer` span a grid, or are divided among tasks."""
+    summary = "make every tile a work item" if grid else "divide the loops of tiles among tasks"
+    return Stage("parallel", summary, lambda p: parallel(p, *outer))
 
 
 def channelwise_stages(
@@ -180,7 +179,7 @@ def reduction_stages(
 
 def matmul_stages(k: MatmulKernel) -> list[Stage]:
     """From naive loops to register tiles of rows by vectors."""
-    outer = ["b0", "b1", "mb", "nbb"] if k.grid else ["mb"]
+    outer = ["b0", "b1", "mb", "nbb"]
     return [
         Stage(
             "lanes",

@@ -106,6 +106,15 @@ def parse(text: str) -> Program:
     return Program(function.name, tuple(params), tuple(buffers), _block(function.body))
 
 
+def parse_index(text: str) -> Index:
+    """The index expression that `str` wrote. Raises ProgramError for anything else."""
+    try:
+        node = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ProgramError(f"not the text of an index expression: {error}") from None
+    return _index(node)
+
+
 _UNSPOKEN: dict[type[ast.AST], tuple[str, ...]] = {
     ast.FunctionDef: ("decorator_list", "returns"),
     ast.arguments: ("posonlyargs", "vararg", "kwonlyargs", "kwarg", "defaults"),

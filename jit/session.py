@@ -12,11 +12,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
 from jit.linker import Blob
+
+if TYPE_CHECKING:
+    from jit.team import Team, TeamPlace
 
 GUARD_BYTES = 1 << 16
 """Inaccessible bytes before and after every region: one page where pages are largest."""
@@ -279,6 +282,16 @@ class MachineSession(Session):
         self._check_call(runs, warmup, count, timeout_s)
         words = [arg % 2**64 for arg in args]
         return self._call(address, words, runs=runs, warmup=warmup, count=count, limit_s=timeout_s)
+
+    def team(self, place: TeamPlace) -> Team:
+        """Threads that walk tables together; they end with the session at the latest.
+
+        Raises:
+            DeviceError: code runs on one thread here.
+        """
+        raise DeviceError(
+            f"{self.name} runs code on one thread; plan with threads=1, or run on host"
+        )
 
     def where(self, pc: int) -> str | None:
         """The loaded symbol that an address lies in, as "name+0x1c"; None outside loaded code."""

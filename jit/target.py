@@ -79,6 +79,13 @@ class LlvmTarget(Target):
         return feature in self.features or (feature == "fma" and "neon" in self.features)
 
     @property
+    def pause(self) -> tuple[str, str]:
+        """(arguments, declaration) of the LLVM intrinsic that lets a core rest while it spins."""
+        if self.arch == "x86_64":
+            return "@llvm.x86.sse2.pause()", "declare void @llvm.x86.sse2.pause()"
+        return "@llvm.aarch64.isb(i32 15)", "declare void @llvm.aarch64.isb(i32)"
+
+    @property
     def feature_string(self) -> str:
         """LLVM's feature list."""
         # Wide vectors are written explicitly; LLVM must not split them on CPUs that prefer 256.

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -23,6 +24,7 @@ from jit.opencl.runtime import OpenCLSession
 from jit.pipeline import Kernel, lower
 from jit.program import Program
 from jit.program_text import parse
+from jit.shares import divide, extents, whole
 from jit.target import LlvmTarget, OpenCLTarget, host_target, target, target_names
 
 Arrays = Mapping[str, np.ndarray]
@@ -146,11 +148,13 @@ def _on_host(program: Program, case: Case, machine: LlvmTarget) -> Arrays:
         session.write(address, arrays[name])
     params = _params(program, case)
     words = [*places.values(), *params.values()]
-    table = session.alloc(8 * len(words))
-    session.write(table, struct.pack(f"<{len(words)}q", *words))
-    arguments = (table, table + 8 * len(places))
-    for task in range(3):  # the shares of three tasks are the whole
-        session.call(code + blob.symbols[program.name], (*arguments, task, 3))
+    table = session.alloc(8 * (len(words) + 2 * len(extents(program))))
+    for share in divide(
+        whole(extents(program), params), 3
+    ):  # the shares of three tasks are the whole
+        filled = [*words, *chain.from_iterable(share)]
+        session.write(table, struct.pack(f"<{len(filled)}q", *filled))
+        session.call(code + blob.symbols[program.name], (table, table + 8 * len(places)))
     found = {
         n: np.frombuffer(session.read(places[n], a.nbytes), a.dtype) for n, a in arrays.items()
     }

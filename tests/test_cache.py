@@ -17,7 +17,7 @@ from jit.launches import launches
 from jit.target import target
 from refimpl.plan import evaluate
 
-CODE = Code(b"object", {"f": Signature(("x", "y"), ("N",))})
+CODE = Code(b"object", {"f": Signature(("x", "y"), ("N",), ("N",), ("y",))})
 
 
 def key_of(plan, optimisation: int = 2, name: str = "") -> str:

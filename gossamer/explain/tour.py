@@ -125,12 +125,14 @@ instruction carries, and the distances of unrolled rows.
 LLVM is asked for code generation alone, without its optimisation passes, so the cost of an address
 is decided here, where it can be read.""",
     "parallel": """\
-The loop over strips is marked `parallel`: its iterations write to different channels. A kernel is
-called with a task's number and the number of tasks and does its share.
+The loops around the tiles are marked `parallel`: their iterations write to different places. A
+kernel is called with a range of each, its share of the work: one thread's is everything, and where
+several run the network, each is called with a share of its own.
 
-Shares are contiguous and nearly equal, and no sum is ever split, so the result does not depend on
-how many tasks there are. Shares take equally long if strips keep equally many columns: GRIM groups
-rows of equal length to that end, and a mask balanced per strip has it by construction.""",
+Shares are as equal as the launch can make them, by strips first and by positions where strips do
+not divide well, and no sum is ever split, so the result does not depend on how many threads there
+are. Where strips keep different numbers of columns, those numbers are what is divided: GRIM groups
+rows of equal length to the same end, and a mask balanced per strip has it by construction.""",
 }
 
 _CODE = """\

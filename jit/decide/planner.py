@@ -15,6 +15,7 @@ from jit.decide.fold import Folded, fold
 from jit.decide.layouts import Layouts, Need
 from jit.decide.planes import useful_planes, useful_share
 from jit.decide.schedule import ConvProblem, choose, heights
+from jit.decide.tasks import check_threads, divide
 from jit.target import Target
 from jit.target import target as target_named
 from refimpl import graph as graphs
@@ -30,22 +31,23 @@ def plan(graph: Graph, target: str | Target = "host", threads: int = 1) -> Plan:
     Args:
         graph: checked first.
         target: a name that `jit.target.target` knows, or a Target.
-        threads: tasks that a kernel's work is divided into; 1 so far.
+        threads: that run the network together, each with a share of every step that is large
+            enough; results do not depend on their number.
 
     Raises:
         GraphError: the Graph is ill-formed. TargetError: an unknown target.
-        PlanError: an operator or shape that cannot be compiled yet, by the node's name.
+        PlanError: an operator or shape that cannot be compiled yet, by the node's name; or more
+            threads than the target's devices can run.
     """
-    if threads != 1:
-        raise PlanError(f"{threads} threads: plans for more than one thread are not supported yet")
     machine = target_named(target) if isinstance(target, str) else target
+    check_threads(threads, machine)
     graphs.check(graph)
-    return _Planner(graph, machine, fold(decompose(graph))).run()
+    return _Planner(graph, machine, threads, fold(decompose(graph))).run()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, machine: Target, folded: Folded):
-        self.graph, self.machine, self.folded = graph, machine, folded
+    def __init__(self, graph: Graph, machine: Target, threads: int, folded: Folded):
+        self.graph, self.machine, self.threads, self.folded = graph, machine, threads, folded
         self.shapes = folded.shapes
         self.layouts = Layouts(graph, folded, machine.lanes)
         self.steps: list[Step] = []
@@ -65,7 +67,7 @@ class _Planner:
         result = Plan(
             self.graph.name,
             self.machine.name,
-            1,
+            self.threads,
             tuple(name for name, _ in self.graph.inputs),
             tuple(f"{name}:out" for name in self.graph.outputs),
             self.places,
@@ -74,7 +76,7 @@ class _Planner:
             self.constants,
             0,
         )
-        return lay_out(result)
+        return lay_out(divide(result, self.machine))
 
     # -- values in the layout that a reader needs ----------------------------------------------
 

@@ -8,6 +8,7 @@ ragged ends), where it moves several things (concat) or where one time follows a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from jit.launches import (
     channelwise,
@@ -58,6 +59,10 @@ RULES: dict[str, Rule] = {
 }
 """What makes the launches of each operation."""
 
+IN_ORDER = ("pad",)
+"""Operations of which one launch may write what another one of the step wrote before, and nothing
+reads in between."""
+
 
 def launches(plan: Plan, target: Target) -> tuple[list[Launch], bytes]:
     """Every launch of the Plan in order, and the image of the constants segment."""
@@ -67,8 +72,8 @@ def launches(plan: Plan, target: Target) -> tuple[list[Launch], bytes]:
 
 
 def _launches(to: Lowering, step: Step) -> Iterator[Launch]:
-    yield from channelwise.margins(to, step)
-    if channelwise.in_blocks(to, step):
-        yield from channelwise.element(to, step)
-    else:
-        yield from RULES[step.op](to, step)
+    for margin in channelwise.margins(to, step):
+        yield replace(margin, piece="margin")  # corners are zeroed twice, in whatever order
+    rule = channelwise.element if channelwise.in_blocks(to, step) else RULES[step.op]
+    for launch in rule(to, step):
+        yield launch if step.op in IN_ORDER else replace(launch, piece="region")

@@ -89,7 +89,9 @@ def rows(to: Lowering, work: Contraction, row: int, strips: list[Tile]) -> Itera
     shape = to.plan.weights[work.step.weight].shape
     runs = Runs(first, plane_of_runs(shape, strips, kernel.run))
     for planes in work.planes(shape, values):
-        lists = {name: to.constants.add(ends) for name, ends in runs.within(planes.taps).items()}
+        ends = runs.within(planes.taps)
+        costs = tuple((ends["last"] - ends["first"]).reshape(len(strips), -1).sum(axis=1).tolist())
+        lists = {name: to.constants.add(array) for name, array in ends.items()}
         for (h0, h1, th), (w0, w1, tw) in regions(work.spatial, work.schedule.tile):
             region = dict(sizes)
             if len(work.spatial) > 2:
@@ -100,7 +102,8 @@ def rows(to: Lowering, work: Contraction, row: int, strips: list[Tile]) -> Itera
             if work.spatial:
                 region["OW"] = w1 - w0
             tiled, start = replace(kernel, tile=(th, tw)), (planes.begin, h0, w0)
-            yield conv_launch(work, tiled, {**packed, **lists}, region, row, start)
+            made = conv_launch(work, tiled, {**packed, **lists}, region, row, start)
+            yield replace(made, costs=costs if len(set(costs)) > 1 else ())
 
 
 def conv_kernel(to: Lowering, work: Contraction, height: int) -> ConvKernel:

@@ -29,7 +29,9 @@ def segment_of(value: str, place: Place) -> str:
 class Launch:
     """One call of a kernel: where its buffers lie, in its order, and its parameters by name.
 
-    `first_row` is the filter that row 0 of a convolution's region stands for.
+    `first_row` is the filter that row 0 of a convolution's region stands for.  `costs` compare the
+    iterations of the outermost parallel loop where they differ.  Launches of one step with the
+    same `piece` write elements apart from each other; "" promises nothing.
     """
 
     step: str
@@ -37,6 +39,13 @@ class Launch:
     buffers: tuple[tuple[str, Ref], ...]
     params: Mapping[str, int]
     first_row: int = 0
+    costs: tuple[int, ...] = ()
+    piece: str = ""
+
+    def extent(self, buffer: str) -> tuple[str, int, int]:
+        """(segment, begin, end) of the bytes that an operand may lie in."""
+        ref = dict(self.buffers)[buffer]
+        return ref.segment, ref.offset, ref.offset + 4 * self.params[f"{buffer.upper()}L"]
 
 
 class Constants:

@@ -1,7 +1,8 @@
-"""Parallel split: the outermost loop whose iterations write apart is divided among tasks.
+"""Parallel split: the loops around the tiles, whose iterations write apart, are divided.
 
-Each task takes a contiguous, nearly equal share, so results do not depend on how many there are.
-On a grid all loops around the tiles are parallel, and every combination is a work item.
+On a grid every combination of their iterations is a work item.  On a CPU a task takes a range of
+each, which the launch gives (`jit.shares`).  No sum is divided, so the result does not depend on
+how many tasks there are.
 """
 
 from __future__ import annotations

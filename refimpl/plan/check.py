@@ -17,6 +17,7 @@ from refimpl.plan.form import (
     ALIGNMENT,
     CHANNELWISE,
     ELEMENTWISE,
+    MOST_THREADS,
     STEP_OPS,
     WIDEST,
     Place,
@@ -45,7 +46,7 @@ def check(plan: Plan) -> None:
         PlanError: naming the step or value, and the rule that it breaks.
     """
     require(0 <= plan.arena_bytes <= LARGEST_VALUE, plan.name, "the arena has an absurd size")
-    require(1 <= plan.threads <= 1024, plan.name, f"{plan.threads} threads")
+    require(1 <= plan.threads <= MOST_THREADS, plan.name, f"{plan.threads} threads")
     for name, place in plan.places.items():
         _check_place(plan, name, place)
     for name in plan.inputs:
@@ -55,6 +56,8 @@ def check(plan: Plan) -> None:
     known = {*plan.inputs, *(n for n, p in plan.places.items() if p.segment == "constant")}
     for step in plan.steps:
         _check_order(plan, step, known)
+        fits = 1 <= step.tasks <= plan.threads
+        require(fits, step.name, f"{step.tasks} tasks for {plan.threads} threads")
         _check_step(plan, step)
         known.add(step.name)
     computed = {step.name for step in plan.steps}

@@ -69,6 +69,8 @@ ALIGNMENT = 64
 WIDEST = 64
 """The most lanes of a vector, channels of a block and columns of a run."""
 
+MOST_THREADS = 256
+
 
 class PlanError(ValueError):
     """A Plan that breaks a rule, or a Graph that cannot be planned; the message names the node."""
@@ -129,7 +131,8 @@ class Choice:
 class Step:
     """One fused operation and the value it computes.
 
-    `scratch` names values of the arena that hold something only while the step runs.
+    `scratch` names values of the arena that hold something only while the step runs; `tasks` is
+    into how many shares its kernels are divided at most, `threads` of its Plan or fewer.
     """
 
     name: str
@@ -146,6 +149,7 @@ class Step:
     choice: Choice = field(default_factory=lambda: Choice("", ""))
     dense_macs: int = 0
     kept_macs: int = 0
+    tasks: int = 1
 
     @property
     def label(self) -> str:

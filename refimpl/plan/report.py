@@ -18,7 +18,8 @@ class ReportRow:
     """One step: what it computes, how and why.
 
     `dense_macs` counts every weight at every position, `kept_macs` the stored ones; `weight_bytes`
-    are packed values, lists and bias; `cycles` are predicted, 0 where nothing was.
+    are packed values, lists and bias; `tasks` is how many threads share it, `cycles` are predicted
+    for the one that takes longest, 0 where nothing was.
     """
 
     step: str
@@ -30,6 +31,7 @@ class ReportRow:
     dense_macs: int
     kept_macs: int
     weight_bytes: int
+    tasks: int
     cycles: float
     reason: str
     covers: tuple[str, ...]
@@ -41,7 +43,8 @@ class ReportRow:
         share = f"{self.kept_macs / self.dense_macs:.0%}" if self.dense_macs else ""
         numbers = (self.kept_macs, share, self.weight_bytes, self.cycles)
         shown = (n if isinstance(n, str) else short(n) for n in numbers)
-        return (self.layer, self.how, self.layout, *shown, self.reason)
+        how = self.how if self.tasks == 1 else f"{self.how}, {self.tasks} tasks"
+        return (self.layer, how, self.layout, *shown, self.reason)
 
 
 def rows(plan: Plan) -> list[ReportRow]:
@@ -61,7 +64,8 @@ def _row(plan: Plan, step: Step) -> ReportRow:
         step.dense_macs,
         step.kept_macs,
         _weight_bytes(plan, step),
-        step.choice.cycles,
+        step.tasks,
+        step.choice.cycles / step.tasks,
         step.choice.reason,
         step.covers,
         step.choice.candidates,
