@@ -141,3 +141,69 @@ def test_values_of_any_rank_and_constants_compile(graph, wanted):
     with open_executable(plan(graph, "host"), "host-isolated") as net:
         (found,) = net(*(-np.ones(shape) for _, shape in graph.inputs))
     np.testing.assert_array_equal(found, np.asarray(wanted, np.float32))
+
+
+def conv_like(name, weight):
+    return Node((name,), "conv", ("x", weight), ONES)
+
+
+def softmax(name, of):
+    return node(name, "softmax", of, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs"),
+    [
+        # A copy of c in even axes was called as the relu is, and the relu was read instead.
+        ((node("c:even", "relu", "x"), CONV, softmax("s", "c"), node("z", "add", "s", "c:even")),
+         "z"),
+        ((node("x:in", "relu", "x"), CONV, node("z", "add", "c", "x:in")), "z"),
+        ((node("r", "relu", "x"), node("r:out", "neg", "x")), ("r", "r:out")),
+        ((node("k:constant", "relu", "x"), node("z", "add", "k:constant", "k")), "z"),
+        # Constants were kept by step and value: both of these products read `p.q.k:constant`.
+        ((CONV, conv_like("d", "v"), node("p", "mul", "c", "q.k"), node("p.q", "mul", "d", "k"),
+          node("z", "sub", "p", "p.q")), "z"),
+    ],
+)  # fmt: skip
+def test_a_model_may_call_its_values_as_the_planner_calls_its_copies(nodes, outputs):
+    k = np.array([[2.0], [3.0]])
+    given = {"w": WEIGHT, "v": WEIGHT[::-1], "k": k, "q.k": -k}
+    read = {name for made in nodes for name in made.inputs}
+    graph = graph_of(nodes, tuple(outputs), **{n: a for n, a in given.items() if n in read})
+    compare(graph, np.arange(-3.0, 3).reshape(1, 2, 3))
+
+
+def test_the_scratch_of_a_recurrence_has_a_name_of_its_own():
+    inputs = (("x", (2, 1, 3)), ("h", (1, 2)))
+    weights = {"a": np.ones((2, 3)), "b": np.ones((2, 2)), "c": np.zeros(2), "d": np.zeros(2)}
+    names = ("x", "a", "b", "c", "d", "h")
+    layer = Node(("y", "last"), "rnn", names, attributes(activation="tanh", reverse=False))
+    nodes = (node("y.states:sum", "relu", "h"), layer, node("z", "add", "last", "y.states:sum"))
+    compare(graph_of(nodes, ("z", "y"), inputs, **weights), np.ones((2, 1, 3)), np.ones((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants"),
+    [
+        ((conv_like("y", "w"),), {"x": np.ones((1, 2, 3)), "w": np.ones((3, 2, 1))}),
+        ((node("y", "max_pool", "x", kernel=(2,), stride=(1,), padding=((0, 0),), dilation=(1,),
+               ceil_mode=False),), {"x": np.arange(6.0).reshape(1, 2, 3)}),
+        ((Node(("c",), "conv", ("u", "w"), ONES), node("k2", "identity", "k"),
+          node("y", "add", "c", "k2")), {"w": WEIGHT, "k": np.ones((1, 2, 3))}),
+    ],
+)  # fmt: skip
+def test_a_constant_is_read_as_any_value_is(nodes, constants):
+    """It was spread over the result's shape, whoever read it."""
+    graph = graph_of(nodes, ("y",), (("u", (1, 2, 3)),), **constants)
+    compare(graph, np.ones((1, 2, 3)))
+
+
+def compare(graph, *inputs):
+    """Hold the Plan's meaning and its code to the Graph's meaning."""
+    meant, made = evaluate_graph(graph, *inputs), plan(graph, "host")
+    values = evaluate(made, *inputs)
+    with open_executable(made, "host-isolated") as net:
+        found = net(*inputs)
+    for wanted, name, got in zip(meant, made.outputs, found, strict=True):
+        np.testing.assert_allclose(values[name], wanted, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)

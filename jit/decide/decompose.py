@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from jit.decide.names import unused
 from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Node, Shape, attributes
 from refimpl.ops import OPERATORS
@@ -68,22 +69,15 @@ class _Rewriting:
         self.nodes.append(node)
         self.made[node.name] = node
 
-    def fresh(self, wanted: str) -> str:
-        name, number = wanted, 0
-        while name in self.shapes:
-            number += 1
-            name = f"{wanted}_{number}"
-        return name
-
     def constant(self, wanted: str, array: np.ndarray) -> str:
-        name = self.fresh(wanted)
+        name = unused(wanted, self.shapes)
         self.constants[name] = Constant(np.asarray(array, np.float32))
         self.shapes[name] = self.constants[name].array.shape
         return name
 
     def add(self, wanted: str, op: str, *inputs: str, **values: Any) -> str:
         """A node for a value in between."""
-        name = self.fresh(wanted)
+        name = unused(wanted, self.shapes)
         self.shapes[name] = OPERATORS[op].shape([self.shapes[i] for i in inputs], values)
         self.keep(Node((name,), op, inputs, attributes(**values)))
         return name

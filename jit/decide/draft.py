@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from jit.decide.names import unused
 from jit.kernels.activation import Activation
 from refimpl.graph import Attributes, Graph, Node, Shape, attributes
 from refimpl.plan import PlanError
@@ -74,10 +75,7 @@ class Folding:
 
     def between(self, wanted: str, shape: Shape) -> str:
         """A name for a value that the Graph does not have."""
-        name, number = wanted, 0
-        while name in self.shapes:
-            number += 1
-            name = f"{wanted}_{number}"
+        name = unused(wanted, self.shapes)
         self.shapes[name] = shape
         return name
 

@@ -13,6 +13,7 @@ from jit.decide.decompose import decompose
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded, fold
 from jit.decide.layouts import Layouts, Need
+from jit.decide.names import unused
 from jit.decide.planes import useful_planes, useful_share
 from jit.decide.schedule import ConvProblem, choose, heights
 from jit.decide.tasks import check_threads, divide
@@ -21,7 +22,7 @@ from jit.target import target as target_named
 from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Shape, attributes
 from refimpl.layout import Layout, plain
-from refimpl.plan import Choice, Place, Plan, PlanError, Step
+from refimpl.plan import ELEMENTWISE, Choice, Place, Plan, PlanError, Step
 from refimpl.tiles import Tiles, pack
 
 
@@ -54,6 +55,8 @@ class _Planner:
         self.places: dict[str, Place] = {}
         self.weights: dict[str, Tiles] = {}
         self.constants: dict[str, Constant] = {}
+        self.copies: dict[tuple[str, Layout], str] = {}
+        self.held_constants: dict[tuple[str, Shape, Layout], str] = {}
 
     def run(self) -> Plan:
         indices = {d.inputs[0] for d in self.folded.drafts if d.op == "embedding"}
@@ -62,14 +65,16 @@ class _Planner:
             self.places[name] = Place(shape, plain(shape), "input", dtype=kind)
         for draft in self.folded.drafts:
             self.add(draft)
-        for output, source in self.folded.outputs.items():
-            self.give_back(source, f"{output}:out")
+        returned = {
+            output: self.give_back(source, self.fresh(f"{output}:out"))
+            for output, source in self.folded.outputs.items()
+        }
         result = Plan(
             self.graph.name,
             self.machine.name,
             self.threads,
             tuple(name for name, _ in self.graph.inputs),
-            tuple(f"{name}:out" for name in self.graph.outputs),
+            tuple(returned[name] for name in self.graph.outputs),
             self.places,
             tuple(self.steps),
             self.weights,
@@ -80,6 +85,10 @@ class _Planner:
 
     # -- values in the layout that a reader needs ----------------------------------------------
 
+    def fresh(self, wanted: str) -> str:
+        """A name for what only the Plan has."""
+        return unused(wanted, self.shapes, self.places)
+
     def held(self, draft: Draft, value: str) -> str:
         """The name in the Plan of a value as the draft reads it, copied there if need be."""
         if value in self.graph.constants:
@@ -88,11 +97,10 @@ class _Planner:
         if wanted == "any" or self.lies(value, wanted):
             return value
         if wanted == "even":
-            return self.copied(value, f"{value}:even", plain(self.shapes[value]))
+            return self.copied(value, "even", plain(self.shapes[value]))
         if value in dict(self.graph.inputs):
-            return self.copied(value, f"{value}:in", self.layouts.of[value])
-        blocks = self.layouts.in_blocks_for_readers(value)
-        return self.copied(value, f"{value}:blocks", blocks)
+            return self.copied(value, "in", self.layouts.of[value])
+        return self.copied(value, "blocks", self.layouts.in_blocks_for_readers(value))
 
     def lies(self, value: str, wanted: Need) -> bool:
         """Whether a value lies as wanted without a copy."""
@@ -101,16 +109,18 @@ class _Planner:
             return place.layout.block == 1 or len(place.shape) <= 2
         return place.segment != "input" and place.layout.block > 1
 
-    def copied(self, source: str, name: str, layout: Layout) -> str:
+    def copied(self, source: str, how: str, layout: Layout) -> str:
         """A copy of a value in another layout, made once."""
-        if name not in self.places:
+        if (source, layout) not in self.copies:
+            name = self.fresh(f"{source}:{how}")
+            self.copies[source, layout] = name
             self.places[name] = Place(self.shapes[source], layout, "arena")
             choice = Choice("relayout", f"read in {layout}")
             self.steps.append(Step(name, "relayout", (source,), choice=choice))
-        return name
+        return self.copies[source, layout]
 
-    def give_back(self, source: str, name: str) -> None:
-        """Copy an output to the caller's array."""
+    def give_back(self, source: str, name: str) -> str:
+        """Copy an output to the caller's array, which has that name."""
         if source in self.graph.constants:
             source = self.constant(None, source)
         shape = self.places[source].shape
@@ -121,20 +131,29 @@ class _Planner:
         else:
             step = Step(name, "reshape", (source,), attributes(shape=shape), choice=choice)
         self.steps.append(step)
+        return name
 
     def constant(self, draft: Draft | None, value: str) -> str:
         """The Plan's name of a constant that a step reads as a value.
 
-        Beside values in blocks it lies in blocks, too, and has all their channels.
+        What walks over blocks reads it in blocks, too; beside other values it has all channels.
         """
-        array, name, layout = self.graph.constants[value].array, f"{value}:constant", None
+        array = self.graph.constants[value].array
+        layout = plain(array.shape)
         if draft is not None and self.layouts.in_blocks(draft):
-            array = _over_channels(array, self.shapes[draft.name], whole=value == draft.inputs[0])
-            name = f"{draft.name}.{value}:constant"
-            layout = Layout(self.machine.lanes, plain(array.shape).halo)
-        self.constants[name] = Constant(array)
-        self.places[name] = Place(array.shape, layout or plain(array.shape), "constant")
-        return name
+            if draft.op in ELEMENTWISE:
+                first = value == draft.inputs[0]
+                array = _over_channels(array, self.shapes[draft.name], whole=first)
+                layout = Layout(self.machine.lanes, plain(array.shape).halo)
+            else:
+                layout = self.layouts.in_blocks_for_readers(value)
+        key = (value, array.shape, layout)
+        if key not in self.held_constants:
+            name = self.fresh(f"{value}:constant")
+            self.held_constants[key] = name
+            self.constants[name] = Constant(array)
+            self.places[name] = Place(array.shape, layout, "constant")
+        return self.held_constants[key]
 
     # -- steps -------------------------------------------------------------------------------
 
@@ -189,12 +208,12 @@ class _Planner:
         rows, gates = self.shapes[draft.inputs[0]]
         batch = self.places[step.inputs[1]].shape[0]
         layout = self.layouts.of[draft.name]
-        scratch = {f"{draft.name}:sum": (batch, gates)}
+        wanted = {"sum": (batch, gates)}
         if dict(draft.attributes)["kind"] == "gru_reset_first":
-            scratch[f"{draft.name}:reset"] = (batch, self.shapes[draft.name][1])
-            scratch[f"{draft.name}:sum of reset"] = (batch, gates)
-        for name, shape in scratch.items():
-            self.places[name] = Place(shape, layout, "arena")
+            wanted["reset"] = (batch, self.shapes[draft.name][1])
+            wanted["sum of reset"] = (batch, gates)
+        scratch = {self.fresh(f"{draft.name}:{what}"): shape for what, shape in wanted.items()}
+        self.places |= {name: Place(shape, layout, "arena") for name, shape in scratch.items()}
         step = replace(step, scratch=tuple(scratch))
         problem = ConvProblem(_required(draft.stored), (batch,), layout.block)
         return self.packed(draft, step, problem, rows)

@@ -41,7 +41,7 @@ def evaluate_step(
     y = _operate(plan, step, x, fast)
     y = y.reshape(plan.places[step.name].shape)
     if step.residual:
-        y = y + values[step.residual]
+        y = y + _value(plan, step.residual, values)
     return activate(step, y) if step.activation else y
 
 
