@@ -29,7 +29,7 @@ from refimpl.graph import Constant
 from refimpl.plan import Plan, PlanError, check
 from refimpl.tiles import Tile, Tiles
 
-FORMAT, VERSION = "gossamer-plan", 2
+FORMAT, VERSION = "gossamer-plan", 3
 _KEY = "gossamer"
 _BLANK = "0" * 64
 _DTYPES = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4")}

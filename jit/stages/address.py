@@ -109,9 +109,12 @@ class _Hoister:
                 depth = max((loops[name] for name in part.names & loops.keys()), default=0)
                 per_depth[depth] = per_depth[depth] + part
         running = index(0)
-        for scope, part in zip(scopes, per_depth, strict=True):
+        for scope, part in zip(scopes[1:], per_depth[1:], strict=True):
             if part.terms:
                 running = self.let(running + part, scope)
+        if per_depth[0].terms:
+            # Accesses that differ by what no loop changes share what the loops change.
+            here = here + self.let(per_depth[0], scopes[0])
         return running + here
 
     def scaled(self, part: Index, top: _Scope) -> Index:
