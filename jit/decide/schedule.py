@@ -109,7 +109,7 @@ def product_schedule(
             _region_cycles(problem, target, tile, channels, height // target.lanes, run)
             for height in heights(filters, rows, target.lanes)
         )
-        block = _channel_block(problem, target, rows, tile)
+        block = _channel_block(problem, target, rows, (1, 1) if positions > width else tile)
         found.append((cycles, Schedule(rows, target.lanes, tile, run, block, run > 1)))
     return min(found, key=lambda pair: pair[0])
 

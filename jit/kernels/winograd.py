@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -207,6 +208,7 @@ def _over_tiles(axes: str, body: tuple[Statement, ...]) -> Statement:
     return nest([*loops, *((f"t{a}", index(f"T{a.upper()}")) for a in axes)], *body)
 
 
+@lru_cache(maxsize=4096)
 def _at(kernel: Kernel, place: Point) -> tuple[Index, ...]:
     """The element of an activation at a place of the tile."""
     parts = zip(_axes(kernel), kernel.outputs, place, strict=True)

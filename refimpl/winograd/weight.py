@@ -26,7 +26,8 @@ def transform_weight(w: np.ndarray, transforms: Sequence[Transform]) -> np.ndarr
     result = w.astype(np.float64)
     for axis, t in enumerate(transforms):
         whole = array(t.g, object) * denominator(t)
-        summed = np.tensordot(whole.astype(np.float64), result, (1, 2 + axis))
+        with np.errstate(invalid="ignore"):  # an infinite weight makes NaN of its whole kernel
+            summed = np.tensordot(whole.astype(np.float64), result, (1, 2 + axis))
         result = np.moveaxis(summed, 0, 2 + axis)
     points = range(2, result.ndim)
     scale = prod(denominator(t) for t in transforms)
