@@ -2,8 +2,8 @@
 
 Winograd's matrices have pairs of rows, and pairs of columns, that differ by signs alone: points a
 and -a.  What two rows both need, such as x3 - 4 x1 for -4 x1 - 4 x2 + x3 + x4 and
-4 x1 - 4 x2 - x3 + x4, is summed once.  No term is multiplied twice, so that sums round no more
-often than a row of the matrix does.
+4 x1 - 4 x2 - x3 + x4, is summed once.  No term is multiplied twice but by powers of two, so that
+sums round no more often than a row of the matrix does.
 """
 
 from __future__ import annotations
@@ -72,9 +72,15 @@ def _most_shared(rows: list[dict[int, Fraction]], inputs: int) -> tuple[int, int
     legal = {
         key: outer
         for key, outer in found.items()
-        if len(outer) > 1 and (abs(key[2]) == 1 or all(abs(c) == 1 for c in outer))
+        if len(outer) > 1 and (_is_sharp(key[2]) or all(map(_is_sharp, outer)))
     }
     return max(legal, key=lambda key: len(legal[key]), default=None)
+
+
+def _is_sharp(c: Fraction) -> bool:
+    """Whether a product with c is not rounded: c is a power of two."""
+    sizes = (abs(c.numerator), c.denominator)
+    return all(size & (size - 1) == 0 for size in sizes)
 
 
 def combine(terms: Terms, value: Callable[[int], Value], fused: bool) -> Value:

@@ -1,7 +1,7 @@
 """The transforms of Winograd's convolution, into tiles and back; between them passes a product.
 
     q[p, c, tile]           = (B (x) B (x) B) x[n, c, tile's inputs]      points p of a tile
-    y[n, f, tile's outputs] = act((A (x) A (x) A) m[p, f, tile] (+ z))
+    y[n, f, tile's outputs] = act((A (x) A (x) A) m[p, f, tile] + bias[f] (+ z))
 
 The matrices are constants, written out as additions and few multiplications along one axis after
 another, the outermost first: what that leaves of a tile is one row of it, which registers hold.
@@ -131,6 +131,7 @@ def naive_winograd_output(kernel: WinogradOutputKernel) -> Program:
 
     def write(place: Point, value: Value) -> Statement:
         at = _at(kernel, place)
+        value = call("add", value, Load("bias", (index("c"),)))
         value = call("add", value, Load("z", at)) if kernel.residual else value
         value = activate(kernel.activation, value) if kernel.activation else value
         return Store("y", at, value)
@@ -142,6 +143,7 @@ def naive_winograd_output(kernel: WinogradOutputKernel) -> Program:
         sides.insert(0, ("z", "read"))
     buffers = (
         _tiles_buffer(kernel, "m", "read"),
+        Buffer("bias", "read", "f32", (index("C"),), (index(1),)),
         *(activation_buffer(n, role, index("C"), extents, kernel.block) for n, role in sides),
     )
     strides = [p for name, _ in sides for p in _strides(name.upper(), axes)]

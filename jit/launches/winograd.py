@@ -1,8 +1,7 @@
 """Launches of a convolution by Winograd: for every block of tiles a transform, products, a transform.
 
 The products of all points of a tile are one convolution of kernel 1 over the block's tiles: its
-groups are the points, so the filters of a point see only the channels of that point.  The bias is
-added to the point where every output counts it once.
+groups are the points, so the filters of a point see only the channels of that point.
 """
 
 from __future__ import annotations
@@ -39,12 +38,13 @@ def winograd(to: Lowering, step: Step, way: Winograd) -> Iterator[Launch]:
 
 @dataclass(frozen=True)
 class _Group:
-    """Strips of one height: the first filter, channel slots, and the packed weight."""
+    """Strips of one height: the first filter, channel slots, the products' packed weight."""
 
     row: int
     height: int
     slots: int
     packed: Mapping[str, Ref]
+    bias: Ref
     sizes: Mapping[str, int]
 
 
@@ -164,40 +164,45 @@ class _Work:
             self.way.outputs, self.kernel, block,
             step.activation, bool(step.residual), self.to.target.has("fma"),
         )  # fmt: skip
-        return launch(step, kernel, operands, sizes)
+        return launch(step, kernel, operands, sizes, {"bias": group.bias})
 
     # -- packing -------------------------------------------------------------------------------
 
     def groups(self) -> list[_Group]:
         """The strips of each height, packed."""
-        plan, groups, row = self.to.plan, [], 0
-        weight, _ = unpack(plan.weights[self.step.weight])
-        whole = transform_weight(weight, transforms(self.way.outputs, self.kernel))
-        whole = whole.reshape(-1, *weight.shape[:2]).astype(np.float32)
-        heights = [strip[0].rows.size for strip in plan.weights[self.step.weight].strips]
+        groups, row = [], 0
+        weight, _ = unpack(self.to.plan.weights[self.step.weight])
+        heights = [strip[0].rows.size for strip in self.to.plan.weights[self.step.weight].strips]
         for height, same in groupby(heights):
-            slots = height * len(list(same))
-            groups.append(self.group(whole, row, height, slots))
-            row += slots
+            strips = len(list(same))
+            groups.append(self.group(weight[row : row + height * strips], row, height, strips))
+            row += height * strips
         return groups
 
-    def group(self, weight: np.ndarray, row: int, height: int, slots: int) -> _Group:
-        """Filters from `row` on, of the transformed weight [points, F, C]."""
+    def group(self, weight: np.ndarray, row: int, height: int, strips: int) -> _Group:
+        """The filters of some strips, the first of which begins with filter `row`."""
         x, y = (operand.place for operand in self.scratch())
-        offsets, first = self.runs(weight.shape[2], slots // height)
-        values = np.zeros((self.points, slots, weight.shape[2]), np.float32)
-        mine = weight[:, row : row + slots]
-        values[:, : mine.shape[1]] = mine
-        strips = values.reshape(self.points, -1, height, weight.shape[2]).swapaxes(2, 3)
-        tables = {"values": strips, "offset": offsets, "first": first, "bias": self.bias(row, slots)}
+        channels, slots = weight.shape[1], height * strips
+        values = np.zeros((self.points, strips, channels, height), np.float32)
+        steps = transforms(self.way.outputs, self.kernel)
+        for strip in range(strips):  # by strips, since all of it in float64 may not fit in memory
+            mine = transform_weight(weight[strip * height : (strip + 1) * height], steps)
+            mine = mine.reshape(self.points, -1, channels).swapaxes(1, 2)
+            values[:, strip, :, : mine.shape[2]] = mine
+        offsets, first = self.runs(channels, strips)
+        bias = np.zeros(slots, np.float32)
+        given = self.to.plan.constants[self.step.bias].array[row : row + slots]
+        bias[: given.size] = given
+        nothing = np.zeros(self.points * slots, np.float32)  # products begin at 0
+        tables = {"values": values, "offset": offsets, "first": first, "bias": nothing}
         sizes = {
             "N": 1, "F": self.points * slots, "C": x.shape[1],
-            "NB": (first.size - 1) // (self.points * slots // height),
+            "NB": (first.size - 1) // (self.points * strips),
             "J": offsets.size, "VALUESL": values.size,
             **stride_params("X", x), **stride_params("Y", y),
         }  # fmt: skip
-        add = self.to.constants.add
-        return _Group(row, height, slots, {name: add(a) for name, a in tables.items()}, sizes)
+        packed = {name: self.to.constants.add(array) for name, array in tables.items()}
+        return _Group(row, height, slots, packed, self.to.constants.add(bias), sizes)
 
     def runs(self, channels: int, strips: int) -> tuple[np.ndarray, np.ndarray]:
         """(offset of every run of channels of every strip, first run of every block), int32."""
@@ -213,21 +218,6 @@ class _Work:
         first = np.append(0, np.cumsum(np.tile(counts, self.points * strips)))
         whole = np.broadcast_to(offset, (self.points, strips, channel.size))
         return whole.astype(np.int32), first.astype(np.int32)
-
-    def bias(self, row: int, slots: int) -> np.ndarray:
-        """Zeros but at the point that every output adds once."""
-        given = self.to.plan.constants[self.step.bias].array[row : row + slots]
-        bias = np.zeros((self.points, slots), np.float32)
-        bias[once(self.way.outputs, self.kernel), : given.size] = given
-        return bias
-
-
-def once(outputs: Shape, kernel: Shape) -> int:
-    """The point whose product is added to every output of a tile as it is: where all of the
-    output transform's entries are 1, as they are at the point 1 of an axis."""
-    steps = transforms(outputs, kernel)
-    ones = [[all(row[p] == 1 for row in t.a) for p in range(t.n)].index(True) for t in steps]
-    return int(np.ravel_multi_index(ones, [t.n for t in steps]))
 
 
 def product_weight(plan: Plan, made: Launch) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Convolutions by Winograd: the transforms' theory, and what the compiled steps add to it.
 
-    g(k + C + 1) (|A| (|G||w| * |B||x|) + |b|)    k roundings in the three transforms, C channels
+    g(k + C) |A| (|G||w| * |B||x|)    k roundings in the three transforms, C channels
 
-by `refimpl.winograd.roundings`: the bias begins the sum of one point, whose products every output
-counts once.  The last tile of an axis ends where the axis does, so an output that two tiles reach
+by `refimpl.winograd.roundings`, and one more for products that are not fused.  Bias and residual
+are a sum each.  The last tile of an axis ends where the axis does, so an output that two tiles reach
 has the larger bound of the two.  Each operation may besides lose eta, which passes through the
 matrices that follow.
 
@@ -21,7 +21,7 @@ from math import prod
 
 import numpy as np
 
-from refimpl.bounds.arithmetic import Arithmetic, finite, quantum
+from refimpl.bounds.arithmetic import Arithmetic, Near, finite, known, quantum
 from refimpl.bounds.contractions import with_residual
 from refimpl.plan import Plan, Step
 from refimpl.plan.winograd import transforms
@@ -42,14 +42,16 @@ def winograd(
     x = np.pad(given[step.inputs[0]], [(0, 0), (0, 0), *padding])
     bias = plan.constants[step.bias].array.astype(np.float64)
     bias = bias.reshape(1, -1, *[1] * len(steps))
-    size = _by_tile(finite(x), finite(weight), steps, y.shape) + np.abs(finite(bias))
+    size = _by_tile(finite(x), finite(weight), steps, y.shape)
     count = roundings(steps, weight.shape[1]) + (not machine.fused)
     error = machine.gamma(count) * size + _underflow(x, weight, steps, machine)
-    if _is_exact(x, weight, bias, size, steps, machine):
+    if _is_exact(x, weight, size, steps, machine):
         error = np.zeros(y.shape)
-    odd = _odd(x, weight, steps, y.shape) | ~np.isfinite(bias)
+    odd = _odd(x, weight, steps, y.shape)
     error = np.where(odd | _overflows(x, weight, size + error, steps, machine), np.inf, error)
-    return with_residual(step, given, y, error, machine)
+    before = y - given[step.residual] if step.residual else y
+    total = machine.add(Near(before - bias, error), known(bias))
+    return with_residual(step, given, y, total.error, machine)
 
 
 def _by_tile(
@@ -98,7 +100,6 @@ def _underflow(
 def _is_exact(
     x: np.ndarray,
     w: np.ndarray,
-    bias: np.ndarray,
     size: np.ndarray,
     steps: Sequence[Transform],
     machine: Arithmetic,
@@ -117,8 +118,7 @@ def _is_exact(
     if not (held and divided) or min(grains) < machine.lost:
         return False
     inputs = np.abs(finite(x)).max(initial=0.0) * _norms(steps, "b")
-    grain = min(grains[0] * grains[1], quantum(bias))
-    sums = machine.sums_exactly(grain, size) & machine.sums_exactly(grains[0], inputs)
+    sums = machine.sums_exactly(grains[0] * grains[1], size) & machine.sums_exactly(grains[0], inputs)
     return bool(np.all(sums))
 
 

@@ -12,6 +12,7 @@ where channels and filters are rounded up to whole blocks, and tiles to those of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from math import prod
 
 from refimpl.graph import Shape
@@ -19,11 +20,17 @@ from refimpl.plan.form import Plan, Step, Winograd, require
 from refimpl.winograd import Transform, cook_toom
 
 _LONGEST_TILE = 8  # inputs of a tile along an axis: kernels hold them in registers
+_FIVE = tuple(map(Fraction, ("0", "1/2", "-1/2", "2", "-2")))
+"""Points of F(4, 3) and others that take five.  Beside 0, 1, -1, 2, -2 they amplify rounding by 7
+instead of 16 along each axis, and most of their products, by powers of two, do not round at all."""
 
 
 def transforms(outputs: Sequence[int], kernel: Sequence[int]) -> tuple[Transform, ...]:
     """F(m, r) of every axis."""
-    return tuple(cook_toom(m, r) for m, r in zip(outputs, kernel, strict=True))
+    return tuple(
+        cook_toom(m, r, _FIVE if m + r == 7 and min(m, r) > 1 else None)
+        for m, r in zip(outputs, kernel, strict=True)
+    )
 
 
 def points(outputs: Sequence[int], kernel: Sequence[int]) -> int:

@@ -23,15 +23,14 @@ def transform_weight(w: np.ndarray, transforms: Sequence[Transform]) -> np.ndarr
     Returns:
         float64 [*n, F, C]: for every point of a tile a matrix of filters by channels.
     """
-    result = w.astype(np.float64)
-    for axis, t in enumerate(transforms):
-        whole = array(t.g, object) * denominator(t)
-        with np.errstate(invalid="ignore"):  # an infinite weight makes NaN of its whole kernel
-            summed = np.tensordot(whole.astype(np.float64), result, (1, 2 + axis))
-        result = np.moveaxis(summed, 0, 2 + axis)
-    points = range(2, result.ndim)
+    whole = np.ones((1, 1))
+    for t in transforms:
+        whole = np.kron(whole, array(t.g, object) * denominator(t)).astype(np.float64)
+    filters, channels = w.shape[:2]
+    with np.errstate(invalid="ignore"):  # an infinite weight makes NaN of its whole kernel
+        summed = whole @ w.astype(np.float64).reshape(filters * channels, -1).T
     scale = prod(denominator(t) for t in transforms)
-    return np.moveaxis(result / scale, points, range(result.ndim - 2))
+    return (summed / scale).reshape(*(t.n for t in transforms), filters, channels)
 
 
 def denominator(t: Transform) -> int:
