@@ -33,7 +33,9 @@ more, and results are no longer within 1e-4 of the largest output."""
 _TILES = (16, 32, 64, 128, 256, 512, 1024)
 """Tiles of a block that are tried."""
 _NEAR, _FAR = 10.0, 5.0
-"""Bytes that one core moves in a cycle from beyond L2, and from beyond any cache."""
+"""Bytes that one core reads in a cycle one after another from beyond L2, and beyond any cache."""
+_SCATTERED = 3.0
+"""The same where every point of a tile is a stream of its own, too many to be prefetched."""
 _LARGE = 30 * 2**20
 """Bytes from which a weight is not found in any cache when it is next read."""
 _LAUNCH = 300.0
@@ -132,7 +134,7 @@ def _way(weight: Shape, counts: Shape, way: Winograd, target: Target) -> Way:
     if scratch + weights > target.l2_bytes // 2:
         cycles += blocks * weights / (_NEAR if weights <= _LARGE else _FAR)
     if scratch > target.l2_bytes // 2:
-        cycles += blocks * 2 * scratch / _NEAR
+        cycles += blocks * 2 * scratch / _SCATTERED
     return Way(f"{WINOGRAD} {way}", cycles, schedule, way)
 
 
