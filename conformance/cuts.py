@@ -31,10 +31,10 @@ class Cut:
 
 def recut(plan: Plan, cut: Cut) -> Plan:
     """The plan with every convolution, and product of a recurrence, cut as said, as far as its
-    size allows."""
+    size allows.  Convolutions by Winograd stay as they are."""
     steps, weights = [], dict(plan.weights)
     for step in plan.steps:
-        if step.schedule is not None:
+        if step.schedule is not None and step.winograd is None:
             step, weights[step.weight] = _recut(plan, step, step.schedule, cut)
         steps.append(step)
     return replace(plan, steps=tuple(steps), weights=weights)

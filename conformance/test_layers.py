@@ -32,3 +32,8 @@ def test_drawn(suite: Suite, target_name: str, family: str) -> None:
     """Cases of a family agree with the reference step by step."""
     structures, examples = FAMILIES[family]
     suite.hold(strategies.cases(structures()), target_name, examples)
+
+
+def test_drawn_by_winograd(suite: Suite, target_name: str) -> None:
+    """Convolutions tile by tile agree with the reference, whatever the tiles."""
+    suite.hold(strategies.tiled_cases(strategies.tiled_layers()), target_name, 80)

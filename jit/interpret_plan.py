@@ -13,6 +13,7 @@ import numpy as np
 from jit.interpreter import Memory, interpret
 from jit.kernels.conv import ConvKernel
 from jit.launches import Launch, Ref, launches, segment_of
+from jit.launches.winograd import product_weight
 from jit.pipeline import lower
 from jit.program import Program
 from jit.target import target
@@ -83,6 +84,8 @@ class _Machine:
     def dense_weight(self, launch: Launch) -> np.ndarray:
         """The rows of a region as the naive loops want them: every weight, pruned ones zero."""
         step = next(s for s in self.plan.steps if s.name == launch.step)
+        if step.winograd is not None:
+            return product_weight(self.plan, launch)
         weight, _ = unpack(self.plan.weights[step.weight])
         rows = np.zeros((launch.params["F"], *weight.shape[1:]))
         mine = weight[launch.first_row : launch.first_row + len(rows)]

@@ -20,6 +20,7 @@ from jit.kernels.norms import LocalResponseKernel, NormKernel
 from jit.kernels.plain import MapKernel, ReduceKernel
 from jit.kernels.recurrent import CellKernel
 from jit.kernels.softmax import SoftmaxKernel
+from jit.kernels.winograd import WinogradInputKernel, WinogradOutputKernel
 from jit.program import Program
 from jit.rewrite import mark
 from jit.stages.address import address
@@ -250,6 +251,8 @@ def stages(kernel: Kernel) -> list[Stage]:
             return depthwise_stages(kernel)
         case CellKernel():
             return plain_stages(["n", "i"], lanes=kernel.lanes, grid=kernel.grid)
+        case WinogradInputKernel() | WinogradOutputKernel():
+            return channelwise_stages(kernel.block, ["cb"])
 
 
 @lru_cache(maxsize=1024)

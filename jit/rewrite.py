@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 from jit.index import Atom, Binary, Index, Var, divide, index, substitute
 from jit.program import (
@@ -35,6 +36,7 @@ def bind(block: Block, bindings: Mapping[str, Index]) -> Block:
 
 def map_indices(block: Block, change: Callable[[Index], Index]) -> Block:
     """The block with `change` applied to every index expression."""
+    change = cache(change)  # unrolled bodies name the same places again and again
 
     def value(v: Value) -> Value:
         match v:

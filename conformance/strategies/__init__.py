@@ -6,12 +6,13 @@ purpose: 1, primes, and one less or more than a vector.  Simple choices come fir
 shrinks to something a person can read.
 """
 
-from conformance.strategies.cases import Case, cases
+from conformance.strategies.cases import Case, cases, tiled_cases
 from conformance.strategies.contractions import (
     conv_layers,
     embeddings,
     linear_layers,
     products,
+    tiled_layers,
     transposed_layers,
 )
 from conformance.strategies.nets import branched, nets, transformers
@@ -44,6 +45,8 @@ __all__ = [
     "reductions",
     "resamplings",
     "texts",
+    "tiled_cases",
+    "tiled_layers",
     "transformers",
     "transposed_layers",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -11,16 +11,19 @@ from conformance.cuts import Cut
 from conformance.layers import Net
 from conformance.strategies.parts import sizes
 from conformance.values import EXACT, KINDS, Kind, Values
+from jit.decide.winograd import ALGORITHMS
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case of the suite: a net, its numbers, how it is cut, LLVM's code generation level."""
+    """One case of the suite: a net, its numbers, how it is cut, LLVM's code generation level, and
+    what its convolutions may be computed by."""
 
     net: Net
     values: Values
     cut: Cut | None = None
     level: int = 0
+    algorithms: tuple[str, ...] = ALGORITHMS
 
 
 @st.composite
@@ -47,3 +50,12 @@ def cases(
     values = Values(draw(either), draw(st.integers(0, 2**32 - 1)))
     cut = draw(st.one_of(st.none(), cuts()))
     return Case(draw(structures), values, cut, draw(st.sampled_from((0, 0, 0, 2))))
+
+
+@st.composite
+def tiled_cases(draw: DrawFn, structures: SearchStrategy[tuple[Net, tuple[int, ...]]]) -> Case:
+    """A convolution and the outputs of its tiles, which Winograd must compute it by."""
+    net, outputs = draw(structures)
+    case = draw(cases(st.just(net)))
+    name = f"winograd F({','.join(map(str, outputs))})"
+    return replace(case, cut=None, algorithms=(name,))

@@ -18,6 +18,7 @@ from conformance.strategies.parts import (
     sizes,
     windows,
 )
+from refimpl.graph import Shape
 
 
 @st.composite
@@ -43,6 +44,39 @@ def conv_layers(draw: DrawFn) -> Net:
         activation=draw(maybe_activated()), scheme=scheme, keep=keep,
     )  # fmt: skip
     return Net((batch, channels * groups, *spatial), (layer,))
+
+
+@st.composite
+def tiled_layers(draw: DrawFn) -> tuple[Net, Shape]:
+    """A convolution of stride 1 in 1 to 3 dimensions, and outputs of a tile along every axis.
+
+    Tiles divide the outputs or overlap at the end; an axis may stay direct, but not all of them.
+    """
+    rank = draw(st.integers(1, 3))
+    tiled = draw(st.integers(0, rank - 1))
+    kernel, outputs, out = [], [], []
+    for axis in range(rank):
+        r = draw(st.sampled_from((3, 2, 4, 5, 3) if axis == tiled else (3, 1, 2)))
+        most = 1 if r == 1 else min(9 - r, 6 if rank < 3 else 4)
+        outputs.append(draw(st.integers(2 if axis == tiled else 1, most)))
+        kernel.append(r)
+        out.append(draw(st.integers(outputs[-1], outputs[-1] * 2 + (9 if axis == 0 else 3))))
+    padding = tuple((draw(st.integers(0, r - 1)), draw(st.integers(0, r - 1))) for r in kernel)
+    batch = draw(st.sampled_from((1, 1, 2, 3)))
+    budget = max(1, min(WEIGHTS, MACS // prod(out) // batch) // prod(kernel))
+    # Blocks of fewer channels than a vector lie plain, and are never tiled.
+    channels = draw(sizes(min(70, max(1, budget))).map(lambda c: max(c, 16)))
+    filters = draw(sizes(max(1, min(100, budget // channels))))
+    least = zip(out, kernel, padding, strict=True)
+    spatial = tuple(max(1, o + r - 1 - sum(pair)) for o, r, pair in least)
+    scheme, keep = draw(schemes())
+    layer = Conv(
+        filters, tuple(kernel), (1,) * rank, padding, (1,) * rank,
+        bias=draw(st.booleans()), norm=draw(st.booleans()),
+        residual=draw(st.sampled_from(("none", "input"))),
+        activation=draw(maybe_activated()), scheme=scheme, keep=keep,
+    )  # fmt: skip
+    return Net((batch, channels, *spatial), (layer,)), tuple(outputs)
 
 
 @st.composite

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from math import prod
 
@@ -17,16 +17,23 @@ from jit.decide.names import unused
 from jit.decide.planes import useful_planes, useful_share
 from jit.decide.schedule import ConvProblem, choose, heights
 from jit.decide.tasks import check_threads, divide
+from jit.decide.winograd import ALGORITHMS, DIRECT, Way, check_names, ways
 from jit.target import Target
 from jit.target import target as target_named
 from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Shape, attributes
 from refimpl.layout import Layout, plain
 from refimpl.plan import ELEMENTWISE, Choice, Place, Plan, PlanError, Step
+from refimpl.plan.winograd import scratch_shapes
 from refimpl.tiles import Tiles, pack
 
 
-def plan(graph: Graph, target: str | Target = "host", threads: int = 1) -> Plan:
+def plan(
+    graph: Graph,
+    target: str | Target = "host",
+    threads: int = 1,
+    algorithms: Collection[str] = ALGORITHMS,
+) -> Plan:
     """Make every decision for the target.
 
     Args:
@@ -34,21 +41,34 @@ def plan(graph: Graph, target: str | Target = "host", threads: int = 1) -> Plan:
         target: a name that `jit.target.target` knows, or a Target.
         threads: that run the network together, each with a share of every step that is large
             enough; results do not depend on their number.
+        algorithms: what convolutions may be computed by: "direct", "winograd", or Winograd with
+            certain tiles, such as "winograd F(2,4,4)". A convolution that none of them fits is
+            computed directly.
 
     Raises:
         GraphError: the Graph is ill-formed. TargetError: an unknown target.
         PlanError: an operator or shape that cannot be compiled yet, by the node's name; or more
             threads than the target's devices can run.
+        ValueError: no algorithm has the name.
     """
+    check_names(algorithms)
     machine = target_named(target) if isinstance(target, str) else target
     check_threads(threads, machine)
     graphs.check(graph)
-    return _Planner(graph, machine, threads, fold(decompose(graph))).run()
+    return _Planner(graph, machine, threads, fold(decompose(graph)), algorithms).run()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, machine: Target, threads: int, folded: Folded):
+    def __init__(
+        self,
+        graph: Graph,
+        machine: Target,
+        threads: int,
+        folded: Folded,
+        algorithms: Collection[str],
+    ):
         self.graph, self.machine, self.threads, self.folded = graph, machine, threads, folded
+        self.algorithms = algorithms
         self.shapes = folded.shapes
         self.layouts = Layouts(graph, folded, machine.lanes)
         self.steps: list[Step] = []
@@ -202,7 +222,43 @@ class _Planner:
         x = self.places[step.inputs[0]]
         useful = _useful(draft, x.shape, spatial)
         problem = ConvProblem(_required(draft.stored), (batch, *spatial), x.layout.block, useful)
-        return self.packed(draft, step, problem, batch * prod(spatial))
+        step = self.scheduled(draft, step, problem, batch * prod(spatial))
+        if axes and x.layout.block == self.machine.lanes and _is_steady(step):
+            found = ways(weight.shape, (batch, *spatial), self.machine, self.algorithms)
+            step = self.tiled(step, weight.shape, found)
+        return self.packed(draft, step)
+
+    def tiled(self, step: Step, weight: Shape, found: list[Way]) -> Step:
+        """The step by Winograd, where that is faster than direct or alone is allowed."""
+        if not found:
+            return step
+        best, direct = min(found, key=lambda way: way.cycles), step.choice
+        named = (*direct.candidates, *((way.name, round(way.cycles)) for way in found))
+        candidates = tuple(sorted(named, key=lambda pair: pair[1]))
+        if DIRECT in self.algorithms and direct.cycles <= best.cycles:
+            return replace(step, choice=replace(direct, candidates=candidates))
+        return self.by_winograd(step, weight, best, candidates)
+
+    def by_winograd(
+        self, step: Step, weight: Shape, way: Way, candidates: tuple[tuple[str, float], ...]
+    ) -> Step:
+        scratch = [self.fresh(f"{step.name}:{what}") for what in ("tiles", "products")]
+        shapes = scratch_shapes(way.winograd, weight, self.machine.lanes)
+        for name, shape in zip(scratch, shapes, strict=True):
+            # An odd number of cache lines between rows, or they would share a cache set.
+            layout = Layout(self.machine.lanes, ((0, 1 - shape[2] % 2),))
+            self.places[name] = Place(shape, layout, "arena")
+        reason = f"in blocks of {prod(way.winograd.block)} tiles"
+        if step.kept_macs < step.dense_macs:
+            reason += "; dense, which is predicted faster than the kept weights alone"
+        choice = Choice(way.name, reason, candidates)
+        return replace(
+            step,
+            schedule=way.schedule,
+            winograd=way.winograd,
+            scratch=tuple(scratch),
+            choice=choice,
+        )
 
     def recurrence(self, draft: Draft, step: Step) -> Step:
         rows, gates = self.shapes[draft.inputs[0]]
@@ -216,24 +272,30 @@ class _Planner:
         self.places |= {name: Place(shape, layout, "arena") for name, shape in scratch.items()}
         step = replace(step, scratch=tuple(scratch))
         problem = ConvProblem(_required(draft.stored), (batch,), layout.block)
-        return self.packed(draft, step, problem, rows)
+        return self.packed(draft, self.scheduled(draft, step, problem, rows))
 
-    def packed(self, draft: Draft, step: Step, problem: ConvProblem, times: int) -> Step:
-        """The step with its weight packed for the fastest schedule; `times` it is used."""
-        weight, stored = _required(draft.weight), problem.stored
+    def scheduled(self, draft: Draft, step: Step, problem: ConvProblem, times: int) -> Step:
+        """The step cut in the fastest way to multiply by its stored weights, `times` each."""
+        stored = problem.stored
         schedule, choice = choose(problem, self.machine)
-        strips = heights(weight.shape[0], schedule.rows, schedule.lanes)
-        self.weights[f"{draft.name}.weight"] = pack(weight, stored, strips, schedule.channel_block)
-        self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
         return replace(
             step,
-            weight=f"{draft.name}.weight",
-            bias=f"{draft.name}.bias",
             schedule=schedule,
             choice=choice,
             dense_macs=draft.dense_weights * times,
             kept_macs=int(stored.sum()) * times,
         )
+
+    def packed(self, draft: Draft, step: Step) -> Step:
+        """The step with its weight packed as it is scheduled."""
+        weight, stored, schedule = _required(draft.weight), _required(draft.stored), step.schedule
+        assert schedule is not None
+        if step.winograd is not None:  # a transformed kernel has no place for absent weights
+            stored = np.ones(weight.shape, bool)
+        strips = heights(weight.shape[0], schedule.rows, schedule.lanes)
+        self.weights[f"{draft.name}.weight"] = pack(weight, stored, strips, schedule.channel_block)
+        self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
+        return replace(step, weight=f"{draft.name}.weight", bias=f"{draft.name}.bias")
 
 
 def _useful(draft: Draft, x: Shape, outputs: Shape) -> float:
@@ -250,6 +312,12 @@ def _required(array: np.ndarray | None) -> np.ndarray:
     if array is None:
         raise PlanError("a step lacks its weight")
     return array
+
+
+def _is_steady(step: Step) -> bool:
+    """Whether a convolution has neither strides nor dilation."""
+    attributes = dict(step.attributes)
+    return set(attributes["stride"]) == set(attributes["dilation"]) == {1}
 
 
 def _over_channels(array: np.ndarray, shape: Shape, *, whole: bool) -> np.ndarray:

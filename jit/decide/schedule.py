@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import ceil, prod
 
@@ -87,6 +88,32 @@ def choose(problem: ConvProblem, target: Target) -> tuple[Schedule, Choice]:
     schedule = best[winner][1]
     candidates = tuple(sorted(((n, round(c)) for n, (c, _) in best.items()), key=lambda x: x[1]))
     return schedule, Choice(winner, _reason(problem, schedule), candidates)
+
+
+@lru_cache(maxsize=4096)
+def product_schedule(
+    filters: int, channels: int, positions: int, target: Target
+) -> tuple[float, Schedule]:
+    """(predicted cycles, schedule) of a dense product over positions in one row, its vectors of
+    filters as wide as the target's."""
+    found = []
+    run = 4 if target.arch != "x86_64" and target.lanes == 4 and channels % 4 == 0 else 1
+    strips = range(1, min(8, ceil(filters / target.lanes)) + 1)
+    for vectors in strips:
+        most = _positions(target, vectors, filters_first=run > 1)
+        if most < 1:
+            continue
+        width = ceil(positions / ceil(positions / most))
+        rows = vectors * target.lanes
+        tile = (1, width)
+        problem = ConvProblem(np.ones((1, channels, 1), bool), (1, positions), target.lanes)
+        cycles = sum(
+            _region_cycles(problem, target, tile, channels, height // target.lanes, run)
+            for height in heights(filters, rows, target.lanes)
+        )
+        block = _channel_block(problem, target, rows, (1, 1) if positions > width else tile)
+        found.append((cycles, Schedule(rows, target.lanes, tile, run, block, run > 1)))
+    return min(found, key=lambda pair: pair[0])
 
 
 def _reason(problem: ConvProblem, s: Schedule) -> str:

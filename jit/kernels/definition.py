@@ -32,6 +32,12 @@ from jit.kernels.norms import (
 from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
 from jit.kernels.recurrent import CellKernel, naive_cell
 from jit.kernels.softmax import SoftmaxKernel, naive_softmax
+from jit.kernels.winograd import (
+    WinogradInputKernel,
+    WinogradOutputKernel,
+    naive_winograd_input,
+    naive_winograd_output,
+)
 from jit.program import Program
 
 Kernel = (
@@ -51,6 +57,8 @@ Kernel = (
     | NormKernel
     | LocalResponseKernel
     | DepthwiseKernel
+    | WinogradInputKernel
+    | WinogradOutputKernel
 )
 
 
@@ -89,3 +97,7 @@ def definition(kernel: Kernel) -> Program:
             return naive_local_response(kernel)
         case DepthwiseKernel():
             return naive_depthwise(kernel)
+        case WinogradInputKernel():
+            return naive_winograd_input(kernel)
+        case WinogradOutputKernel():
+            return naive_winograd_output(kernel)

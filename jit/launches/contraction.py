@@ -17,6 +17,7 @@ from jit.index import evaluator
 from jit.kernels.conv import ConvKernel, naive
 from jit.launches.axes import AXES, corner, row_offset, stride_params
 from jit.launches.form import Launch, Lowering, Operand, Ref, launch
+from jit.launches.winograd import winograd
 from jit.stages.compact import column_offset
 from refimpl.graph import Shape
 from refimpl.plan import PlanError, Schedule, Step, output_positions
@@ -64,6 +65,9 @@ class Contraction:
 
 def conv(to: Lowering, step: Step) -> Iterator[Launch]:
     """The launches of a convolution or linear layer."""
+    if step.winograd is not None:
+        yield from winograd(to, step, step.winograd)
+        return
     residual = to.operand(step.residual) if step.residual else None
     x, y = to.operand(step.inputs[0]), to.operand(step.name)
     yield from contract(to, Contraction(step, x, y, residual, output_positions(to.plan, step)))

@@ -8,6 +8,7 @@ distances of unrolled rows remain at the access.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from jit.index import At, Index, Var, index
 from jit.program import (
@@ -53,10 +54,14 @@ def _flatten(buffer: Buffer) -> Buffer:
 
 @dataclass
 class _Scope:
-    """A real (not unrolled, not vector) loop or the program itself, with the Lets it gained."""
+    """A real (not unrolled, not vector) loop or the program itself, with the Lets it gained.
+
+    `places` are the addresses found directly in it, by buffer and subscript.
+    """
 
     var: str | None
     lets: dict[Index, str] = field(default_factory=dict)
+    places: dict[tuple[str, tuple[Index, ...]], Index] = field(default_factory=dict)
 
 
 class _Hoister:
@@ -91,9 +96,13 @@ class _Hoister:
     ) -> tuple[Index, ...]:
         if buffer not in self.buffers:  # registers keep their axes
             return subscript
-        strides = self.buffers[buffer].strides
-        total = sum((i * s for i, s in zip(subscript, strides, strict=True)), index(0))
-        return (self.hoist(total, scopes),)
+        known = scopes[-1].places
+        if (buffer, subscript) not in known:
+            total = index(0)
+            for part in map(_distance, subscript, self.buffers[buffer].strides):
+                total = total + part
+            known[buffer, subscript] = self.hoist(total, scopes)
+        return (known[buffer, subscript],)
 
     def hoist(self, total: Index, scopes: tuple[_Scope, ...]) -> Index:
         """Sum the terms scope by scope, outermost first; keep constants and unrolled terms."""
@@ -109,9 +118,12 @@ class _Hoister:
                 depth = max((loops[name] for name in part.names & loops.keys()), default=0)
                 per_depth[depth] = per_depth[depth] + part
         running = index(0)
-        for scope, part in zip(scopes, per_depth, strict=True):
+        for scope, part in zip(scopes[1:], per_depth[1:], strict=True):
             if part.terms:
                 running = self.let(running + part, scope)
+        if per_depth[0].terms:
+            # Accesses that differ by what no loop changes share what the loops change.
+            here = here + self.let(per_depth[0], scopes[0])
         return running + here
 
     def scaled(self, part: Index, top: _Scope) -> Index:
@@ -135,6 +147,11 @@ class _Hoister:
             scope.lets[value] = f"a{self.count}"
             self.count += 1
         return index(scope.lets[value])
+
+
+@lru_cache(maxsize=4096)
+def _distance(subscript: Index, stride: Index) -> Index:
+    return subscript * stride
 
 
 def drop_unused_params(program: Program) -> Program:

@@ -29,7 +29,7 @@ def conv(
     """The products of a strip's stored columns, zeros included, the bias and the residual."""
     x = known(given[step.inputs[0]])
     error = stored_products(plan, step, x, machine)
-    return _with_residual(step, given, y, error.reshape(y.shape), machine)
+    return with_residual(step, given, y, error.reshape(y.shape), machine)
 
 
 def stored_products(plan: Plan, step: Step, x: Near, machine: Arithmetic) -> np.ndarray:
@@ -51,7 +51,7 @@ def depthwise(
     roundings = np.array(prod(weight.shape[2:]) + (not machine.fused))
     contract = partial(_convolve, step, len(weight))
     error = sum_of_products(contract, x, weight, bias, roundings, machine)
-    return _with_residual(step, given, y, error, machine)
+    return with_residual(step, given, y, error, machine)
 
 
 def matmul(a: np.ndarray, b: np.ndarray, machine: Arithmetic) -> np.ndarray:
@@ -85,7 +85,7 @@ def sum_of_products(
     return np.where(magnitude + error < machine.format.largest, error, np.inf)
 
 
-def _with_residual(
+def with_residual(
     step: Step,
     given: Mapping[str, np.ndarray],
     y: np.ndarray,

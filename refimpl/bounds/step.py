@@ -11,6 +11,7 @@ from refimpl.bounds import contractions, elementwise, normalisation, reductions
 from refimpl.bounds.activations import activation_bound
 from refimpl.bounds.arithmetic import Arithmetic, finite, known
 from refimpl.bounds.recurrence import recurrence
+from refimpl.bounds.winograd import winograd
 from refimpl.plan import Plan, Step, activate, evaluate_step, read_values
 
 _EXACT = (
@@ -92,6 +93,8 @@ def _operation_bound(
     match step.op:
         case op if op in _EXACT:
             return np.zeros(())
+        case "conv" if step.winograd is not None:
+            return winograd(plan, step, given, y, machine)
         case "conv":
             return contractions.conv(plan, step, given, y, machine)
         case "depthwise":

@@ -29,6 +29,7 @@ from refimpl.plan.form import (
 )
 from refimpl.plan.packing import check_packed
 from refimpl.plan.recurrence import KINDS, States
+from refimpl.plan.winograd import check_winograd
 
 LARGEST_VALUE = 2**40
 """Elements of one value, and bytes of the arena."""
@@ -114,7 +115,9 @@ def _check_step(plan: Plan, step: Step) -> None:
     found = plan.places[step.name].shape
     _check_types(plan, step)
     _check_activation(step)
-    require(not step.scratch or step.op == "recurrence", step.name, "it needs no scratch")
+    require(step.winograd is None or step.op == "conv", step.name, f"{step.op} has no tiles")
+    needs_scratch = step.op == "recurrence" or step.winograd is not None
+    require(needs_scratch or not step.scratch, step.name, "it needs no scratch")
     match step.op:
         case "relayout":
             _check_relayout(step, shapes, found)
@@ -182,6 +185,8 @@ def _check_conv(plan: Plan, step: Step, shapes: list[Shape], found: Shape) -> No
     require(fits, step.name, f"has the shape {found} instead of {wanted}")
     check_packed(step, plan.places[step.inputs[0]], plan.places[step.name], plan)
     _check_halo(plan, step)
+    if step.winograd is not None:
+        check_winograd(plan, step, step.winograd)
 
 
 def _linear_result(step: Step, x: Shape, weight: Shape) -> Shape:

@@ -114,6 +114,26 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Winograd:
+    """A convolution of stride 1 tile by tile, by the transforms F(m, r) of `refimpl.winograd`.
+
+    What it computes is what the convolution means; only the rounding is another.  The step's
+    schedule then cuts the product of its filters with the transformed tiles.
+
+    Attributes:
+        outputs: m along every spatial axis, 1 where the axis stays direct.  The last tile of an
+            axis ends where the axis ends, so where m does not divide it two tiles overlap.
+        block: images, and tiles along every spatial axis, that are worked on at a time.
+    """
+
+    outputs: tuple[int, ...]
+    block: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"F({','.join(map(str, self.outputs))})"
+
+
+@dataclass(frozen=True)
 class Choice:
     """Why a step is done the way it is: (candidate, predicted cycles) pairs and a sentence."""
 
@@ -144,6 +164,7 @@ class Step:
     residual: str = ""
     activation: tuple[str, tuple[Any, ...]] | None = None
     schedule: Schedule | None = None
+    winograd: Winograd | None = None
     scratch: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
     choice: Choice = field(default_factory=lambda: Choice("", ""))

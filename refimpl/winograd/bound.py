@@ -87,15 +87,22 @@ def error_bound(
     Raises:
         WinogradError: the transforms or shapes do not fit each other.
     """
-    sizes = convolve(
-        np.abs(x).astype(np.float64),
-        np.abs(w).astype(np.float64),
-        [_absolute(t) for t in transforms],
-        padding,
-        groups=groups,
-    )
+    sizes = magnitude(x, w, transforms, padding, groups=groups)
     lost = roundings(transforms, w.shape[1]) * float(np.finfo(dtype).eps) / 2
     return sizes * (lost / (1 - lost) * _SLACK)
+
+
+def magnitude(
+    x: np.ndarray,
+    w: np.ndarray,
+    transforms: Sequence[Transform],
+    padding: Padding,
+    *,
+    groups: int = 1,
+) -> np.ndarray:
+    """The sum of the products' absolute values for every output, float64; as for `convolve`."""
+    sizes = [np.abs(array).astype(np.float64) for array in (x, w)]
+    return convolve(*sizes, [_absolute(t) for t in transforms], padding, groups=groups)
 
 
 def _absolute(t: Transform) -> Transform:

@@ -1,0 +1,237 @@
+"""Launches of a convolution by Winograd: of every block of tiles two transforms, products between.
+
+The products of all points of a tile are one convolution of kernel 1 over the block's tiles: its
+groups are the points, so the filters of a point see only the channels of that point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby, product
+from math import prod
+
+import numpy as np
+
+from jit.decide.schedule import regions
+from jit.kernels.conv import ConvKernel
+from jit.kernels.winograd import WinogradInputKernel, WinogradOutputKernel
+from jit.launches.axes import AXES, row_offset, stride_params
+from jit.launches.form import Launch, Lowering, Operand, Ref, launch
+from refimpl.graph import Shape
+from refimpl.plan import Plan, PlanError, Schedule, Step, Winograd, output_positions
+from refimpl.plan.winograd import points, tile_counts, transforms
+from refimpl.tiles import unpack
+from refimpl.winograd import transform_weight
+
+
+def winograd(to: Lowering, step: Step, way: Winograd) -> Iterator[Launch]:
+    """The launches of a step that says how to tile it."""
+    work = _Work(to, step, way)
+    groups = work.groups()
+    for begin, count in work.blocks():
+        yield work.transformed(begin, count)
+        for group in groups:
+            yield from work.products(group, prod(count))
+            yield work.outputs(group, begin, count)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Strips of one height: the first filter, channel slots, the products' packed weight."""
+
+    row: int
+    height: int
+    slots: int
+    packed: Mapping[str, Ref]
+    bias: Ref
+    sizes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class _Work:
+    to: Lowering
+    step: Step
+    way: Winograd
+
+    @property
+    def schedule(self) -> Schedule:
+        if self.step.schedule is None:
+            raise PlanError(f"{self.step.name}: has no schedule")
+        return self.step.schedule
+
+    @property
+    def kernel(self) -> Shape:
+        """Taps along every axis."""
+        return self.to.plan.weights[self.step.weight].shape[2:]
+
+    @property
+    def positions(self) -> Shape:
+        """Outputs along every axis."""
+        return output_positions(self.to.plan, self.step)
+
+    @property
+    def points(self) -> int:
+        """Points of a transformed tile."""
+        return points(self.way.outputs, self.kernel)
+
+    def scratch(self) -> list[Operand]:
+        """The transformed tiles, and the products."""
+        return [self.to.operand(name) for name in self.step.scratch]
+
+    # -- blocks of tiles -----------------------------------------------------------------------
+
+    def blocks(self) -> Iterator[tuple[Shape, Shape]]:
+        """(first tile, tiles) along images and every axis."""
+        images = self.to.place(self.step.name).shape[0]
+        counts = (images, *tile_counts(self.way.outputs, self.positions))
+        cuts = [range(0, count, size) for count, size in zip(counts, self.way.block, strict=True)]
+        for begin in product(*cuts):
+            whole = zip(begin, self.way.block, counts, strict=True)
+            yield begin, tuple(min(size, count - b) for b, size, count in whole)
+
+    def tile_sizes(self, letter: str, tiles: Operand, begin: Shape, count: Shape) -> dict[str, int]:
+        """Tiles along each axis, where the last may begin, and the strides between tiles."""
+        letters = AXES[3 - len(self.kernel) :]
+        block, steps = tiles.place.layout.block, tiles.place.layout.strides(tiles.place.shape)
+        sizes = {"N": count[0], f"{letter}C": steps[1]}
+        for i, a in enumerate(letters):
+            m = self.way.outputs[i]
+            sizes[f"T{a}"] = count[1 + i]
+            sizes[f"L{a}"] = self.positions[i] - m - begin[1 + i] * m
+            sizes[f"{letter}{a}"] = block * prod(count[2 + i :])
+        return {**sizes, f"{letter}N": block * prod(count[1:])}
+
+    def corner(self, value: Operand, begin: Shape, padding: tuple[tuple[int, int], ...]) -> Operand:
+        """A value from where the first tile of a block begins."""
+        image, *steps = (value.place.layout.strides(value.place.shape)[i]
+                         for i in (0, *range(2, len(begin) + 1)))  # fmt: skip
+        starts = zip(begin[1:], self.way.outputs, padding, steps, strict=True)
+        return value.skip(begin[0] * image + sum((b * m - lo) * s for b, m, (lo, _), s in starts))
+
+    # -- launches ------------------------------------------------------------------------------
+
+    def transformed(self, begin: Shape, count: Shape) -> Launch:
+        """The input's tiles."""
+        x, (tiles, _) = self.to.operand(self.step.inputs[0]), self.scratch()
+        block = x.place.layout.block
+        channels = -(-x.place.shape[1] // block) * block
+        sizes = self.tile_sizes("Q", tiles, begin, count) | stride_params("X", x.place)
+        sizes |= {"C": channels, "QP": channels // block * sizes["QC"]}
+        fused = self.to.target.has("fma")
+        kernel = WinogradInputKernel(self.way.outputs, self.kernel, block, fused)
+        corner = self.corner(x, begin, dict(self.step.attributes)["padding"])
+        return launch(self.step, kernel, {"x": corner, "q": tiles}, sizes)
+
+    def products(self, group: _Group, tiles: int) -> Iterator[Launch]:
+        """For every point, the group's filters times the transformed tiles."""
+        s, (x, y) = self.schedule, self.scratch()
+        block = x.place.layout.block
+        kernel = ConvKernel(
+            rank=1, rows=group.height, lanes=s.lanes, tile=(1, 1), run=s.run,
+            x_block=block, y_block=block, stride_w=1, activation=None, residual=False,
+            filters_first=s.filters_first, fused=self.to.target.has("fma"),
+        )  # fmt: skip
+        y = y.skip(self.products_before(group))
+        for _, (begin, end, tile) in regions((tiles,), s.tile):
+            operands = {"x": x.skip(begin * block), "y": y.skip(begin * block)}
+            sizes = {**group.sizes, "OW": end - begin, "KW": 1, "TW": 1, "IW": end - begin}
+            made = replace(kernel, tile=(1, tile))
+            found = launch(self.step, made, operands, sizes, group.packed)
+            yield replace(found, first_row=group.row)
+
+    def products_before(self, group: _Group) -> int:
+        """Elements of the products of the filters before a group."""
+        place = self.scratch()[1].place
+        block = place.layout.block
+        return self.points * group.row // block * place.layout.strides(place.shape)[1]
+
+    def outputs(self, group: _Group, begin: Shape, count: Shape) -> Launch:
+        """The group's filters of the block's positions."""
+        step, none = self.step, ((0, 0),) * len(self.kernel)
+        _, products = self.scratch()
+        block = products.place.layout.block
+        sizes = self.tile_sizes("M", products, begin, count)
+        sizes |= {"C": group.slots, "MP": group.slots // block * sizes["MC"]}
+        operands = {"m": products.skip(self.products_before(group))}
+        for letter, name in (("y", step.name), ("z", step.residual)):
+            if name:
+                value = self.to.operand(name)
+                row = row_offset(value.place, group.row, len(self.kernel), (0, 0, 0))
+                operands[letter] = self.corner(value, begin, none).skip(row)
+                sizes |= stride_params(letter.upper(), value.place)
+        kernel = WinogradOutputKernel(
+            self.way.outputs, self.kernel, block,
+            step.activation, bool(step.residual), self.to.target.has("fma"),
+        )  # fmt: skip
+        return launch(step, kernel, operands, sizes, {"bias": group.bias})
+
+    # -- packing -------------------------------------------------------------------------------
+
+    def groups(self) -> list[_Group]:
+        """The strips of each height, packed."""
+        groups, row = [], 0
+        weight, _ = unpack(self.to.plan.weights[self.step.weight])
+        heights = [strip[0].rows.size for strip in self.to.plan.weights[self.step.weight].strips]
+        for height, same in groupby(heights):
+            strips = len(list(same))
+            groups.append(self.group(weight[row : row + height * strips], row, height, strips))
+            row += height * strips
+        return groups
+
+    def group(self, weight: np.ndarray, row: int, height: int, strips: int) -> _Group:
+        """The filters of some strips, the first of which begins with filter `row`."""
+        x, y = (operand.place for operand in self.scratch())
+        channels, slots = weight.shape[1], height * strips
+        values = np.zeros((self.points, strips, channels, height), np.float32)
+        steps = transforms(self.way.outputs, self.kernel)
+        for strip in range(strips):  # by strips, since all of it in float64 may not fit in memory
+            mine = transform_weight(weight[strip * height : (strip + 1) * height], steps)
+            mine = mine.reshape(self.points, -1, channels).swapaxes(1, 2)
+            values[:, strip, :, : mine.shape[2]] = mine
+        offsets, first = self.runs(channels, strips)
+        bias = np.zeros(slots, np.float32)
+        given = self.to.plan.constants[self.step.bias].array[row : row + slots]
+        bias[: given.size] = given
+        nothing = np.zeros(self.points * slots, np.float32)  # products begin at 0
+        tables = {"values": values, "offset": offsets, "bias": nothing}
+        tables |= {"first": first[:-1], "last": first[1:]}
+        sizes = {
+            "N": 1, "F": self.points * slots, "C": x.shape[1],
+            "NB": (first.size - 1) // (self.points * strips),
+            "J": offsets.size, "VALUESL": values.size,
+            **stride_params("X", x), **stride_params("Y", y),
+        }  # fmt: skip
+        packed = {name: self.to.constants.add(array) for name, array in tables.items()}
+        return _Group(row, height, slots, packed, self.to.constants.add(bias), sizes)
+
+    def runs(self, channels: int, strips: int) -> tuple[np.ndarray, np.ndarray]:
+        """(offset of every run of channels of every strip, first run of every block), int32."""
+        s, place = self.schedule, self.scratch()[0].place
+        block, step = place.layout.block, place.layout.strides(place.shape)[1]
+        channel = np.arange(0, channels, s.run, dtype=np.int64)
+        apart = place.shape[1] // block // self.points * step
+        offset = channel // block * step + channel % block
+        offset = np.arange(self.points)[:, None, None] * apart + offset
+        if offset.max() >= 2**31:
+            raise PlanError(f"{self.step.name}: a block of tiles is too large for 32-bit offsets")
+        counts = np.bincount(channel // s.channel_block)
+        first = np.append(0, np.cumsum(np.tile(counts, self.points * strips)))
+        whole = np.broadcast_to(offset, (self.points, strips, channel.size))
+        return whole.astype(np.int32), first.astype(np.int32)
+
+
+def product_weight(plan: Plan, made: Launch) -> np.ndarray:
+    """The weight (rows, channels, 1) that the naive loops of a launch of products multiply with:
+    blocks of the transformed weight along the diagonal, filters of a point by its channels."""
+    step = next(s for s in plan.steps if s.name == made.step)
+    assert step.winograd is not None
+    weight, _ = unpack(plan.weights[step.weight])
+    whole = transform_weight(weight, transforms(step.winograd.outputs, weight.shape[2:]))
+    whole = whole.reshape(-1, *weight.shape[:2]).astype(np.float32)
+    slots, channels = made.params["F"] // len(whole), made.params["C"] // len(whole)
+    rows = np.zeros((len(whole), slots, len(whole), channels))
+    mine = whole[:, made.first_row : made.first_row + slots]
+    for p, matrix in enumerate(mine):
+        rows[p, : matrix.shape[0], p, : matrix.shape[1]] = matrix
+    return rows.reshape(made.params["F"], -1, 1)
