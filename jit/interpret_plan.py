@@ -12,6 +12,7 @@ import numpy as np
 
 from jit.interpreter import Memory, interpret
 from jit.kernels.conv import ConvKernel
+from jit.kernels.panel import PanelKernel
 from jit.launches import Launch, Ref, launches, segment_of
 from jit.pipeline import lower
 from jit.program import Program
@@ -67,7 +68,7 @@ class _Machine:
     def launch(self, launch: Launch) -> None:
         program = self.program(launch)
         memory = {name: self.memory(ref, program, name) for name, ref in launch.buffers}
-        if isinstance(launch.kernel, ConvKernel):
+        if isinstance(launch.kernel, ConvKernel | PanelKernel):
             memory["w"] = Memory.holding(self.dense_weight(launch))
         known = {b.name for b in program.buffers}
         params = {p.name: launch.params[p.name] for p in program.params}
@@ -81,11 +82,14 @@ class _Machine:
         return Memory.holding(self.integers if table else self.floats, ref.offset // 4)
 
     def dense_weight(self, launch: Launch) -> np.ndarray:
-        """The rows of a region as the naive loops want them: every weight, pruned ones zero."""
+        """The rows of a region, in the order of their strips: every weight, pruned ones zero."""
         step = next(s for s in self.plan.steps if s.name == launch.step)
-        weight, _ = unpack(self.plan.weights[step.weight])
+        tiles = self.plan.weights[step.weight]
+        weight, _ = unpack(tiles)
+        order = np.concatenate([strip[0].rows for strip in tiles.strips])
+        order = order[order >= 0]
         rows = np.zeros((launch.params["F"], *weight.shape[1:]))
-        mine = weight[launch.first_row : launch.first_row + len(rows)]
+        mine = weight[order[launch.first_row : launch.first_row + len(rows)]]
         rows[: len(mine)] = mine
         return rows
 
@@ -100,7 +104,7 @@ def stage_names(plan: Plan) -> list[str]:
     """Every stage that the plan's convolutions go through, in order."""
     names: dict[str, None] = {}
     for launch in launches(plan, target(plan.target))[0]:
-        if isinstance(launch.kernel, ConvKernel):
+        if isinstance(launch.kernel, ConvKernel | PanelKernel):
             names |= dict.fromkeys(e.name for e in lower(launch.kernel).entries)
     return list(names)
 

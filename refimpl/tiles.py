@@ -78,9 +78,11 @@ def pack(
     stored: np.ndarray,
     heights: Sequence[int],
     channel_block: int,
+    order: np.ndarray | None = None,
 ) -> Tiles:
-    """Pack the entries of `weight` (F, C, *K) in strips of consecutive rows of the given heights.
+    """Pack the entries of `weight` (F, C, *K) in strips of rows of the given heights.
 
+    The rows are those of `order`, a permutation of F, or as they come; padding rows are last.
     `stored` is a mask of the same shape; a strip stores every column in which any of its rows is
     stored.  Columns are in the order of `column_order`, so that a block of channels stays in cache
     and neighbours in memory follow each other.
@@ -92,16 +94,17 @@ def pack(
     if sum(heights) < f or any(h < 1 for h in heights):
         raise TilesError(f"strips of {tuple(heights)} rows do not cover {f} filters")
     matrix, keep = weight.reshape(f, -1), stored.reshape(f, -1)
-    order = column_order(weight.shape, channel_block).astype(np.int32)
+    filters = np.arange(f) if order is None else order
+    wanted = column_order(weight.shape, channel_block).astype(np.int32)
     strips, row = [], 0
     for height in heights:
-        rows = np.arange(row, row + height)
-        real = rows[rows < f]
+        real = filters[row : row + height]
         used = np.any(keep[real], axis=0)
-        columns = order[used[order]]
+        columns = wanted[used[wanted]]
         values = np.zeros((columns.size, height), np.float32)
         values[:, : real.size] = matrix[real][:, columns].T
-        ids = np.where(rows < f, rows, -1).astype(np.int32)
+        ids = np.full(height, -1, np.int32)
+        ids[: real.size] = real
         strips.append((Tile(ids, columns, values),))
         row += height
     return Tiles(tuple(weight.shape), tuple(strips))

@@ -20,6 +20,7 @@ from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Shape, attributes
 from refimpl.layout import Layout, plain
 from refimpl.plan import Choice, Place, Plan, PlanError, Step
+from refimpl.plan.panels import panels_of
 from refimpl.tiles import Tiles, pack
 
 
@@ -200,9 +201,14 @@ class _Planner:
         """
         weight, stored = _required(draft.weight), _required(draft.stored)
         schedule, choice = choose(ConvProblem(stored, positions, x_block), self.machine)
-        strips = heights(weight.shape[0], schedule.rows, schedule.lanes)
+        strips = heights(weight.shape[0], schedule.rows, schedule.grain)
         self.weights[f"{draft.name}.weight"] = pack(weight, stored, strips, schedule.channel_block)
         self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
+        if schedule.panel:
+            step = replace(step, schedule=schedule)
+            scratch = panels_of(step, weight.shape, positions, 1).places(step.name)
+            step = replace(step, scratch=tuple(scratch))
+            self.places |= scratch
         return replace(
             step,
             weight=f"{draft.name}.weight",

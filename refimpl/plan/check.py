@@ -111,7 +111,8 @@ def _check_step(plan: Plan, step: Step) -> None:
     found = plan.places[step.name].shape
     _check_types(plan, step)
     _check_activation(step)
-    require(not step.scratch or step.op == "recurrence", step.name, "it needs no scratch")
+    if step.op not in ("conv", "recurrence"):
+        require(not step.scratch, step.name, "it needs no scratch")
     match step.op:
         case "relayout":
             _check_relayout(step, shapes, found)

@@ -1,0 +1,105 @@
+"""Panel packing (implicit im2col): what a block of columns reads is packed, then strips sum over it.
+
+The columns that any strip keeps are laid side by side, a tile of positions each, once for every
+group of tiles and block of columns; all strips then read whole aligned vectors from a panel that
+stays in cache, at the rows that their lists of kept columns name.  Sums rest in `sums` between
+blocks of columns, and leave it position by position, to the filters that the rows stand for.
+
+    panel [part][tile in group][column of the block, position]      and room for one vector more
+    sums  [part][tile in group][row][position]
+
+A vector copied to the panel may reach past its run of positions: what it overwrites is packed
+afterwards, and the room at the end takes the last one's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jit.index import Index, at, index, minimum
+from jit.kernels.panel import PanelKernel, epilogue, output
+from jit.kernels.activation import activate
+from jit.kernels.conv import multiply_add
+from jit.program import Block, Buffer, For, If, Load, Param, Program, Statement, Store, loop, nest
+
+_TILE = index("g") * "T" + index("t")
+
+
+def panel(program: Program, kernel: PanelKernel) -> Program:
+    """The program over packed weights and panels; its parts share neither panel nor sums."""
+    begin, end = index("part") * "G" // index("PARTS"), (index("part") + 1) * "G" // index("PARTS")
+    tiles = minimum("T", index("TILES") - index("g") * "T")
+    group = (
+        loop("b", "NB", loop("t", tiles, _pack(kernel)), loop("s", "S", loop("t", tiles, *_sum(kernel)))),
+        loop("t", tiles, _store(kernel)),
+    )
+    body = loop("part", "PARTS", For("g", begin, end, group))
+    return replace(program, params=_params(program), buffers=_buffers(program, kernel), body=(body,))
+
+
+def _pack(kernel: PanelKernel) -> Statement:
+    """A block's columns of one tile, piece by piece."""
+    row = index("k") - at("block", "b")
+    to = row * kernel.positions + at("to", "c") + index("e")
+    source = at("corner", at("start", "c")) + at("column", at("used", "k")) + index("e")
+    copy = Store("panel", (index("part"), index("t"), to), Load("x", (source,)))
+    pieces = For("c", at("piece", _TILE), at("piece", _TILE + 1), (loop("e", kernel.lanes, copy, kind="vector"),))
+    return For("k", at("block", "b"), at("block", index("b") + 1), (pieces,))
+
+
+def _sum(kernel: PanelKernel) -> Block:
+    """A strip's sums over one tile and block of columns."""
+    row = index("s") * kernel.rows + index("r")
+    y = Load("sums", (index("part"), index("t"), row, index("p")))
+    x = Load("panel", (index("part"), index("t"), at("offset", "j") + index("p")))
+    tile = [("r", index(kernel.rows)), ("p", index(kernel.positions))]
+    start = nest(tile, Store("sums", y.subscript, Load("bias", (row,))))
+    product = multiply_add(kernel.fused, Load("values", (index("j"), index("r"))), x, y)
+    strip = index("s") * "NB" + index("b")
+    total = For("j", at("first", strip), at("first", strip + 1), (nest(tile, Store("sums", y.subscript, product)),))
+    block: list[Statement] = [If(index("b"), index(0), (start,)), total]
+    if kernel.activation and not kernel.residual:
+        end = nest(tile, Store("sums", y.subscript, activate(kernel.activation, y)))
+        block.append(If(index("b"), index("NB") - 1, (end,)))
+    return tuple(block)
+
+
+def _store(kernel: PanelKernel) -> Statement:
+    """The sums of one tile to the filters and positions they stand for."""
+    first = _TILE * kernel.positions
+    y = Load("sums", (index("part"), index("t"), index("i"), index("q") - first))
+    value = epilogue(kernel, y, index("q"), index("i")) if kernel.residual else y
+    store = Store("y", output(kernel, "y", index("q"), index("i")).subscript, value)
+    return loop("i", "F", For("q", first, minimum(first + kernel.positions, "Q"), (store,)))
+
+
+def _params(program: Program) -> tuple[Param, ...]:
+    counts = ["S", "NB", "TILES", "T", "G", "PARTS", "U", "PIECES", "ROOM"]
+    return (*program.params, *(Param(name, 1) for name in counts), Param("J", 0))
+
+
+def _buffers(program: Program, kernel: PanelKernel) -> tuple[Buffer, ...]:
+    flat, rows = (index(1),), index("S") * kernel.rows
+    tables: dict[str, Index] = {
+        "offset": index("J"), "first": index("S") * "NB" + 1, "used": index("U"), "block": index("NB") + 1,
+        "start": index("PIECES"), "to": index("PIECES"), "piece": index("TILES") + 1,
+    }  # fmt: skip
+    packed = [
+        Buffer("values", "read", "f32", (index("J"), index(kernel.rows)), (index(kernel.rows), index(1))),
+        *(Buffer(name, "read", "i32", (size,), flat) for name, size in tables.items()),
+        _scratch("panel", [index("PARTS"), index("T"), index("ROOM")]),
+        _scratch("sums", [index("PARTS"), index("T"), rows, index(kernel.positions)]),
+    ]
+    result: list[Buffer] = []
+    for old in program.buffers:
+        if old.name == "bias":
+            old = replace(old, shape=(rows,))  # rows that only fill the last strip have one, too
+        result += packed if old.name == "w" else [old]
+    return tuple(result)
+
+
+def _scratch(name: str, shape: list[Index]) -> Buffer:
+    strides = [index(1)]
+    for extent in reversed(shape[1:]):
+        strides.append(strides[-1] * extent)
+    return Buffer(name, "update", "f32", tuple(shape), tuple(reversed(strides)))
