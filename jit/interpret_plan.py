@@ -86,12 +86,10 @@ class _Machine:
         step = next(s for s in self.plan.steps if s.name == launch.step)
         tiles = self.plan.weights[step.weight]
         weight, _ = unpack(tiles)
-        order = np.concatenate([strip[0].rows for strip in tiles.strips])
-        order = order[order >= 0]
-        rows = np.zeros((launch.params["F"], *weight.shape[1:]))
-        mine = weight[order[launch.first_row : launch.first_row + len(rows)]]
-        rows[: len(mine)] = mine
-        return rows
+        strips = np.concatenate([strip[0].rows for strip in tiles.strips])
+        rows = strips[launch.first_row :][: launch.params["F"]]
+        real = (rows >= 0).reshape(-1, *[1] * (weight.ndim - 1))
+        return np.where(real, weight[rows], 0.0)
 
     def value(self, name: str) -> np.ndarray:
         place = self.plan.places[name]

@@ -9,11 +9,12 @@ everything else is a table, so that one kernel serves every rank, stride and pad
 
     x[corner[q] + column[k]]    what position q reads for column k
     place[q], other[q]          where position q begins in y and in z
-    filter[i]                   the filter of row i; rows are in the order of the strips
+    filter[i]                   the filter of row i; rows are in the order of the strips, and those
+                                that only fill the last strip are its first row once more
 
 Names in the Programs: q position, i row, k column; part of the work, g group of T tiles that share
-a panel, t tile in it, p position in a tile; b block of columns; s strip, r row in it, j kept
-column.  Strides: YC and ZC from one block of channels to the next.
+a panel, t tile in it, p position in a tile; b block of columns; s or, where it is stored,
+u strip, r row in it, j kept column.  Strides: YC and ZC from one block of channels to the next.
 """
 
 from __future__ import annotations
@@ -26,17 +27,23 @@ from jit.kernels.conv import multiply_add
 from jit.program import Buffer, Load, Param, Program, Statement, Store, Value, call, nest
 
 
+POSITIONS = {"y": "place", "z": "other"}
+"""The table of where positions begin, by buffer."""
+
+
 @dataclass(frozen=True)
 class PanelKernel:
     """What one compiled kernel fixes.
 
-    rows: filters of a strip; lanes: positions in a vector; vectors: of a tile; block: channels
-    per block of y and z; fused: multiply-adds round once.
+    rows: filters of a strip; lanes: positions in a vector; vectors: of a tile; pieces: vectors
+    copied to pack a column of a tile; block: channels per block of y and z; fused: multiply-adds
+    round once.
     """
 
     rows: int
     lanes: int
     vectors: int
+    pieces: int
     block: int
     activation: Activation | None
     residual: bool
@@ -45,7 +52,7 @@ class PanelKernel:
     @property
     def name(self) -> str:
         """Kind, rows x positions, lanes, epilogue."""
-        parts = [f"f32_panel_{self.rows}x{self.positions}", f"v{self.lanes}to{self.block}"]
+        parts = [f"f32_panel_{self.rows}x{self.positions}", f"v{self.lanes}p{self.pieces}to{self.block}"]
         parts += [self.activation[0]] if self.activation else []
         parts += ["add"] if self.residual else []
         return "_".join(parts)
@@ -67,22 +74,25 @@ def naive_panel(kernel: PanelKernel) -> Program:
         nest([*outputs, ("k", index("K"))], Store("y", y.subscript, product)),
     ]
     if kernel.activation or kernel.residual:
-        value = epilogue(kernel, y, index("q"), index("i"))
+        value = epilogue(kernel, y, output(kernel, "z", index("q"), index("i")))
         body.append(nest(outputs, Store("y", y.subscript, value)))
     return Program(kernel.name, _params(kernel), _buffers(kernel), tuple(body))
 
 
 def output(kernel: PanelKernel, buffer: str, q: Index, i: Index) -> Load:
     """Row i at position q, in y or in z."""
-    table = "place" if buffer == "y" else "other"
+    return Load(buffer, (at(POSITIONS[buffer], q) + distance(kernel, buffer, i),))
+
+
+def distance(kernel: PanelKernel, buffer: str, i: Index) -> Index:
+    """How far from where a position begins its row i lies, in y or in z."""
     channel = at("filter", i)
-    far = channel // kernel.block * f"{buffer.upper()}C" + channel % kernel.block
-    return Load(buffer, (at(table, q) + far,))
+    return channel // kernel.block * f"{buffer.upper()}C" + channel % kernel.block
 
 
-def epilogue(kernel: PanelKernel, y: Value, q: Index, i: Index) -> Value:
-    """What becomes of the sum y of row i at position q."""
-    value = call("add", y, output(kernel, "z", q, i)) if kernel.residual else y
+def epilogue(kernel: PanelKernel, y: Value, z: Value) -> Value:
+    """What becomes of a sum y, and of z where there is one."""
+    value = call("add", y, z) if kernel.residual else y
     return activate(kernel.activation, value) if kernel.activation else value
 
 

@@ -37,6 +37,7 @@ def panel_conv(to: Lowering, step: Step) -> Iterator[Launch]:
         s.rows,
         s.lanes,
         panels.positions // s.lanes,
+        tables["to"].shape[1],
         y.place.layout.block,
         step.activation,
         residual is not None,
@@ -65,7 +66,6 @@ def _sizes(
         "G": -(-panels.tiles // s.panel),
         "PARTS": panels.threads,
         "U": max(tables["used"].size, 1),
-        "PIECES": tables["to"].size,
         "ROOM": panels.room,
         "J": tables["offset"].size,
         "VALUESL": tables["values"].size,
@@ -147,8 +147,8 @@ def _positions(to: Lowering, work: Contraction, panels: Panels) -> dict[str, np.
     tables["place"] = _int32(work.step, _offsets(work.y.place, at))
     if work.residual:
         tables["other"] = _int32(work.step, _offsets(work.residual.place, at))
-    start, to_, piece = pieces(corner_of, panels.positions, panels.schedule.lanes)
-    return tables | {"start": start, "to": to_, "piece": piece}
+    start, to_ = pieces(corner_of, panels.positions, panels.schedule.lanes)
+    return tables | {"start": start, "to": to_}
 
 
 def _planar_offset(panels: Panels, at: np.ndarray) -> np.ndarray:
@@ -171,9 +171,7 @@ def _offsets(place: Place, at: np.ndarray) -> np.ndarray:
     return sum((at[axis] * step for axis, step in enumerate(steps)), np.zeros_like(at[0]))
 
 
-def pieces(
-    corner: np.ndarray, positions: int, lanes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pieces(corner: np.ndarray, positions: int, lanes: int) -> tuple[np.ndarray, np.ndarray]:
     """How tiles are packed: vectors of `lanes` elements, each from where a position reads.
 
     A piece serves the positions after its own that read next to it; what it brings beyond them
@@ -185,22 +183,24 @@ def pieces(
         lanes: elements of a piece.
 
     Returns:
-        int32 (position of every piece, its place in the tile, first piece of every tile and of
-        the end).
+        int32 (tiles, pieces): the position that every piece begins with, its place in the tile.
+        Every tile has as many; it repeats its last one.
     """
-    start, to, first = [], [], [0]
-    for begin in range(0, corner.size, positions):
-        inside = corner[begin : begin + positions]
-        runs = np.flatnonzero(np.diff(inside, prepend=inside[0] - 2) != 1)
-        for run, end in zip(runs, [*runs[1:], inside.size], strict=True):
-            for place in range(run, end, lanes):
-                start.append(begin + place)
-                to.append(place)
-        for place in range(inside.size, positions, lanes):  # positions that are not there
-            start.append(begin)
-            to.append(place)
-        first.append(len(to))
-    return np.array(start, np.int32), np.array(to, np.int32), np.array(first, np.int32)
+    tiles = [_tile_pieces(corner, at, positions, lanes) for at in range(0, corner.size, positions)]
+    most = max(map(len, tiles))
+    table = np.array([tile + tile[-1:] * (most - len(tile)) for tile in tiles], np.int32)
+    return table[..., 0], table[..., 1]
+
+
+def _tile_pieces(
+    corner: np.ndarray, begin: int, positions: int, lanes: int
+) -> list[tuple[int, int]]:
+    inside = corner[begin : begin + positions]
+    runs = np.flatnonzero(np.diff(inside, prepend=inside[0] - 2) != 1)
+    ends = [*runs[1:], inside.size]
+    places = [(p, p) for run, end in zip(runs, ends, strict=True) for p in range(run, end, lanes)]
+    places += [(0, p) for p in range(inside.size, positions, lanes)]  # positions beyond the last
+    return [(begin + source, to) for source, to in places]
 
 
 def _columns(work: Contraction, panels: Panels) -> dict[str, np.ndarray]:
@@ -234,18 +234,21 @@ def _strips(to: Lowering, work: Contraction, panels: Panels) -> dict[str, np.nda
         offset.append(row[tile.columns] * panels.positions)
         counts = np.bincount(tile.columns // taps // block, minlength=blocks)
         first += list(first[-1] + np.cumsum(counts))
-    rows = np.concatenate([tile.rows for tile in tiles])
-    bias = np.zeros(rows.size, np.float32)
-    bias[rows >= 0] = to.plan.constants[work.step.bias].array[rows[rows >= 0]]
+    rows = np.concatenate([_filled(tile.rows, tile.rows) for tile in tiles])
     return {
-        "values": np.concatenate([tile.values.reshape(-1) for tile in tiles]),
-        "bias": bias,
-        "filter": rows[rows >= 0],
+        "values": np.concatenate([_filled(tile.rows, tile.values).reshape(-1) for tile in tiles]),
+        "bias": to.plan.constants[work.step.bias].array[rows],
+        "filter": rows,
         "used": used.astype(np.int32),
         "block": by_block.astype(np.int32),
         "offset": _int32(work.step, np.concatenate(offset)),
         "first": np.array(first, np.int32),
     }
+
+
+def _filled(rows: np.ndarray, each: np.ndarray) -> np.ndarray:
+    """What each row (the last axis) has, padding rows being the first row once more."""
+    return np.where(rows >= 0, each, each[..., :1])
 
 
 def _in_order(columns: list[np.ndarray], panels: Panels) -> np.ndarray:

@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jit.index import Index, at, index, minimum
-from jit.kernels.panel import PanelKernel, epilogue, output
 from jit.kernels.activation import activate
 from jit.kernels.conv import multiply_add
-from jit.program import Block, Buffer, For, If, Load, Param, Program, Statement, Store, loop, nest
+from jit.kernels.panel import POSITIONS, PanelKernel, distance, epilogue
+from jit.program import Block, Buffer, For, If, Let, Load, Param, Program, Statement, Store, loop, nest
 
 _TILE = index("g") * "T" + index("t")
 
@@ -30,21 +30,27 @@ def panel(program: Program, kernel: PanelKernel) -> Program:
     begin, end = index("part") * "G" // index("PARTS"), (index("part") + 1) * "G" // index("PARTS")
     tiles = minimum("T", index("TILES") - index("g") * "T")
     group = (
-        loop("b", "NB", loop("t", tiles, _pack(kernel)), loop("s", "S", loop("t", tiles, *_sum(kernel)))),
+        loop("b", "NB", loop("t", tiles, *_pack(kernel)), loop("s", "S", loop("t", tiles, *_sum(kernel)))),
         loop("t", tiles, _store(kernel)),
     )
     body = loop("part", "PARTS", For("g", begin, end, group))
     return replace(program, params=_params(program), buffers=_buffers(program, kernel), body=(body,))
 
 
-def _pack(kernel: PanelKernel) -> Statement:
-    """A block's columns of one tile, piece by piece."""
-    row = index("k") - at("block", "b")
-    to = row * kernel.positions + at("to", "c") + index("e")
-    source = at("corner", at("start", "c")) + at("column", at("used", "k")) + index("e")
-    copy = Store("panel", (index("part"), index("t"), to), Load("x", (source,)))
-    pieces = For("c", at("piece", _TILE), at("piece", _TILE + 1), (loop("e", kernel.lanes, copy, kind="vector"),))
-    return For("k", at("block", "b"), at("block", index("b") + 1), (pieces,))
+def _pack(kernel: PanelKernel) -> Block:
+    """A block's columns of one tile, piece by piece: where pieces lie is the same for all."""
+    row = (index("k") - at("block", "b")) * kernel.positions
+    places: list[Statement] = []
+    copies: list[Statement] = []
+    for c in range(kernel.pieces):
+        piece = _TILE * kernel.pieces + c
+        places += [Let(f"to{c}", at("to", piece)), Let(f"from{c}", at("corner", at("start", piece)))]
+        to = row + index(f"to{c}") + index("e")
+        source = at("column", at("used", "k")) + index(f"from{c}") + index("e")
+        copy = Store("panel", (index("part"), index("t"), to), Load("x", (source,)))
+        copies.append(loop("e", kernel.lanes, copy, kind="vector"))
+    columns = For("k", at("block", "b"), at("block", index("b") + 1), tuple(copies))
+    return (*places, columns)
 
 
 def _sum(kernel: PanelKernel) -> Block:
@@ -65,16 +71,27 @@ def _sum(kernel: PanelKernel) -> Block:
 
 
 def _store(kernel: PanelKernel) -> Statement:
-    """The sums of one tile to the filters and positions they stand for."""
+    """The sums of one tile to the filters and positions they stand for, a strip at a time."""
     first = _TILE * kernel.positions
-    y = Load("sums", (index("part"), index("t"), index("i"), index("q") - first))
-    value = epilogue(kernel, y, index("q"), index("i")) if kernel.residual else y
-    store = Store("y", output(kernel, "y", index("q"), index("i")).subscript, value)
-    return loop("i", "F", For("q", first, minimum(first + kernel.positions, "Q"), (store,)))
+    rows: list[Statement] = []
+    stores: list[Statement] = []
+    for r in range(kernel.rows):
+        row = index("u") * kernel.rows + r
+        for buffer in "yz" if kernel.residual else "y":
+            rows.append(Let(f"{buffer}{r}", distance(kernel, buffer, row)))
+        y = Load("sums", (index("part"), index("t"), row, index("q") - first))
+        value = epilogue(kernel, y, Load("z", _at("z", r))) if kernel.residual else y
+        stores.append(Store("y", _at("y", r), value))
+    end = minimum(first + kernel.positions, "Q")
+    return loop("u", "S", *rows, For("q", first, end, tuple(stores)))
+
+
+def _at(buffer: str, row: int) -> tuple[Index]:
+    return (at(POSITIONS[buffer], "q") + index(f"{buffer}{row}"),)
 
 
 def _params(program: Program) -> tuple[Param, ...]:
-    counts = ["S", "NB", "TILES", "T", "G", "PARTS", "U", "PIECES", "ROOM"]
+    counts = ["S", "NB", "TILES", "T", "G", "PARTS", "U", "ROOM"]
     return (*program.params, *(Param(name, 1) for name in counts), Param("J", 0))
 
 
@@ -82,7 +99,7 @@ def _buffers(program: Program, kernel: PanelKernel) -> tuple[Buffer, ...]:
     flat, rows = (index(1),), index("S") * kernel.rows
     tables: dict[str, Index] = {
         "offset": index("J"), "first": index("S") * "NB" + 1, "used": index("U"), "block": index("NB") + 1,
-        "start": index("PIECES"), "to": index("PIECES"), "piece": index("TILES") + 1,
+        "start": index("TILES") * kernel.pieces, "to": index("TILES") * kernel.pieces,
     }  # fmt: skip
     packed = [
         Buffer("values", "read", "f32", (index("J"), index(kernel.rows)), (index(kernel.rows), index(1))),
@@ -92,8 +109,8 @@ def _buffers(program: Program, kernel: PanelKernel) -> tuple[Buffer, ...]:
     ]
     result: list[Buffer] = []
     for old in program.buffers:
-        if old.name == "bias":
-            old = replace(old, shape=(rows,))  # rows that only fill the last strip have one, too
+        if old.name in ("bias", "filter"):  # so have the rows that only fill the last strip
+            old = replace(old, shape=(rows,))
         result += packed if old.name == "w" else [old]
     return tuple(result)
 
