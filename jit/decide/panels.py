@@ -1,0 +1,110 @@
+"""Schedules over packed panels: vectors of positions, for strips of any height in any order.
+
+Where the rows of a strip keep the same columns, taller strips load less; where they differ, lower
+ones store fewer zeros: a strip of one row stores none.  The model is that of `jit.decide.schedule`
+with what only panels cost: making x planar, packing, and storing position by position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil, prod
+
+import numpy as np
+
+from jit.decide.problem import ConvProblem
+from jit.target import Target
+from refimpl.plan import Schedule
+from refimpl.tiles import alike
+
+_HEIGHTS = (1, 2, 4, 8)
+# Cycles, measured on AVX-512 and rounded.
+_PER_PIECE = 2.5  # a vector copied to the panel
+_PER_RESULT = 2.5  # a sum stored where its filter and position lie
+_PER_INPUT = 2.0  # a value of x made planar
+_PER_TILE = 20.0  # a tile's addresses and loop
+_LARGEST_ORDERED = 2**24  # weights of a layer whose rows are put in order
+
+
+def panel_schedules(
+    problem: ConvProblem, target: Target
+) -> Iterator[tuple[str, float, Schedule, np.ndarray]]:
+    """(name, predicted cycles, schedule, order of the filters) of the best tile of every height."""
+    if target.grid or problem.recurrent or prod(problem.output) < target.lanes:
+        return
+    for rows in _HEIGHTS:
+        if rows > 1 and rows // 2 >= problem.stored.shape[0]:
+            return  # a taller strip only adds padding rows
+        order = row_order(problem.columns, rows)
+        columns = union_columns(problem.columns, order, rows)
+        cycles, schedule = min(
+            (
+                _cycles(problem, target, schedule, columns),
+                schedule,
+            )
+            for schedule in _tiles(problem, target, rows)
+        )
+        yield f"{rows}x{schedule.tile[1]} panel", cycles, schedule, order
+
+
+def row_order(keep: np.ndarray, rows: int) -> np.ndarray:
+    """The order of the rows of a matrix view (F, K) whose strips of `rows` keep fewest columns.
+
+    As they come where they agree already, or where there are too many to compare.
+    """
+    plain = np.arange(len(keep))
+    if rows == 1 or keep.size > _LARGEST_ORDERED or keep.all():
+        return plain
+    stored = int(union_columns(keep, plain, rows).sum()) * rows
+    if stored <= 1.02 * int(keep.sum()):
+        return plain
+    order = alike(keep, rows)
+    fewer = union_columns(keep, order, rows).sum() * rows < 0.98 * stored
+    return order if fewer else plain
+
+
+def union_columns(keep: np.ndarray, order: np.ndarray, rows: int) -> np.ndarray:
+    """Columns that each strip of `rows` rows, in that order, stores."""
+    ragged = -len(order) % rows
+    strips = np.pad(keep[order], ((0, ragged), (0, 0))).reshape(-1, rows, keep.shape[1])
+    return strips.any(axis=1).sum(axis=1)
+
+
+def _tiles(problem: ConvProblem, target: Target, rows: int) -> Iterator[Schedule]:
+    """Every tile that the registers hold: sums, inputs, and a weight (two where mul stands alone)."""
+    lanes, spare = target.lanes, 1 if target.has("fma") else 2
+    most = max(1, (target.registers - spare) // (rows + 1))
+    for vectors in range(1, min(most, ceil(prod(problem.output) / lanes)) + 1):
+        tile = (1, vectors * lanes)
+        block = _channel_block(problem, target, tile[1])
+        yield Schedule(rows, lanes, tile, 1, block, False, panel=_together(problem, target))
+
+
+def _together(problem: ConvProblem, target: Target) -> int:
+    """Tiles that share a panel: two where the weights come from beyond L2 for every one."""
+    return 2 if 4 * int(problem.stored.sum()) > target.l2_bytes // 2 else 1
+
+
+def _channel_block(problem: ConvProblem, target: Target, positions: int) -> int:
+    """Channels whose panel stays in L2 beside weights and sums, the channels divided evenly."""
+    _, channels, *kernel = problem.stored.shape
+    column = 4 * positions * prod(kernel)
+    fitting = max(1, target.l2_bytes // 16 // column)
+    return ceil(channels / ceil(channels / fitting))
+
+
+def _cycles(
+    problem: ConvProblem, target: Target, s: Schedule, columns: np.ndarray
+) -> float:
+    channels, positions, width = problem.stored.shape[1], s.tile[1], problem.output[-1]
+    vectors, total = positions // s.lanes, prod(problem.output)
+    tiles, blocks = ceil(total / positions), ceil(channels / s.channel_block)
+    arithmetic = s.rows * vectors / target.pipes
+    fetched = vectors + s.rows + 1
+    column = max(arithmetic, fetched / target.loads, target.latency) + 0.5
+    held = 2 * s.rows * vectors / target.loads + _PER_TILE
+    strips = columns.sum() * column + len(columns) * blocks * held
+    pieces = vectors + positions / width
+    pack = prod(problem.stored.shape[1:]) * pieces * _PER_PIECE
+    stored = total * problem.stored.shape[0] * _PER_RESULT
+    return tiles * (strips + pack) + stored + total * channels * _PER_INPUT
