@@ -5,7 +5,7 @@ PYTHON ?= python3
 # index of CPU builds here to avoid it: make TORCH_INDEX=...
 TORCH_INDEX ?=
 TORCH := torch==2.13.0
-EXTRAS := torch,data,report,opencl,bench,conformance,dev
+EXTRAS := torch,onnx,data,report,opencl,bench,conformance,dev
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -23,9 +23,9 @@ from jit.session import DeviceError
 from jit.target import target
 from refimpl import graph as graphs
 from refimpl.bounds import Arithmetic, bounded_step
-from refimpl.columns import columns
 from refimpl.graph import Graph
 from refimpl.plan import Plan, Step, evaluate, lifetimes
+from refimpl.text_table import columns
 
 
 class Executable(Protocol):

@@ -24,9 +24,11 @@ from refimpl.bounds import LARGEST, SMALLEST_NORMAL
 _ENDS = (0.0, 2.0**-149, 2.0**-127, 2.0**-126, 1e-30, 2.0**-24, 0.25, 0.5, 1.0, 1 + 2.0**-23, 1.5,
          2.0, 3.0, 6.0, 2.0**23 + 1, 1e19, 3e38, LARGEST, np.inf)  # fmt: skip
 SPECIAL = np.array([*_ENDS, *(-x for x in _ENDS), np.nan], np.float32)
-# Where results or methods change: the ends of exp's range, of its denormals, of polynomials.
+# Where results or methods change: the ends of exp's range, of its denormals, of polynomials; the
+# ends of a mantissa, where log1p adds in vain, erf's series and its 1.
 _EDGES = (87.33655, 88.02969, 88.37626, 88.72284, 89.0, 103.27893, 103.97208, 105.0, 0.34657,
-          0.5, 1.03972, 5.0, 8.66434, 9.01091, 10.0, 16.0, 17.32868)  # fmt: skip
+          0.5, 1.03972, 5.0, 8.66434, 9.01091, 10.0, 16.0, 17.32868, 0.70711, 1.41421, 1.0,
+          2.0**-126, 2.0**24, 0.9, 4.0)  # fmt: skip
 _ALL = 16  # values are made in multiples of the widest vector
 
 

@@ -39,4 +39,4 @@ ERRORS: tuple[type[Exception], ...] = (
     TargetError,
     TilesError,
 )
-"""Every error of the public functions that is about what they were given."""
+"""Every error of the public functions that is about what they were given; `prune`'s is one, too."""

@@ -1,12 +1,11 @@
-"""The public functions: from a torch module to a network that runs."""
+"""The public functions from a Graph on: to a plan, and to a network that runs."""
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from gossamer.errors import ModelError
 from gossamer.network import Network
 from jit.artifact import build
 from jit.cache import CodeCache
-from jit.executable import open_executable
+from jit.executable import indexed_rows, open_executable
 from jit.plan_file import load_plan, save_plan
 from jit.session import DeviceError
 from refimpl.graph import Graph
@@ -23,41 +22,6 @@ from refimpl.plan import Plan
 
 if TYPE_CHECKING:
     from conformance.check import CheckReport
-
-
-def capture(model: Any, example: Sequence[Any] | None = None) -> Graph:
-    """What a model computes at inference, its prune masks included.
-
-    Args:
-        model: a torch.nn.Module with float32 parameters; it is not changed.
-        example: the positional arguments of its forward, float32 tensors; only shapes matter.
-
-    Raises:
-        ModelError: it is no such thing, or torch is not installed.
-        CaptureError: it does something that cannot be captured, by name and place.
-    """
-    if isinstance(model, (str, Path)):
-        raise ModelError(
-            f"{model} cannot be captured: .pt2 and .onnx files are not read yet; build the "
-            "torch.nn.Module in Python and capture that"
-        )
-    if importlib.util.find_spec("torch") is None:
-        raise ModelError("capturing a model needs torch: pip install 'gossamer[torch]'")
-    import torch
-
-    from prune.masking import masks
-    from refimpl.importers.torch import capture as capture_torch
-
-    if not isinstance(model, torch.nn.Module):
-        raise ModelError(f"{type(model).__name__} cannot be captured, a torch.nn.Module can")
-    if example is None:
-        raise ModelError(
-            f"capturing {type(model).__name__} needs example inputs: capture(model, "
-            "(x,)); only their shapes matter"
-        )
-    if not isinstance(example, (tuple, list)):
-        example = (example,)
-    return capture_torch(model, tuple(example), masks=masks(model))
 
 
 def plan(graph: Graph, target: str = "host", threads: int = 1) -> Plan:
@@ -140,9 +104,16 @@ def check(
 
 
 def random_inputs(plan: Plan, seed: int = 0) -> list[np.ndarray]:
-    """A float32 array of normal values for each input of the plan."""
+    """Values for each input of the plan: normal ones, float32, or rows of the tables it indexes."""
     rng = np.random.default_rng(seed)
-    return [rng.standard_normal(plan.places[name].shape, np.float32) for name in plan.inputs]
+    return [_drawn(plan, name, rng) for name in plan.inputs]
+
+
+def _drawn(plan: Plan, name: str, rng: np.random.Generator) -> np.ndarray:
+    shape, rows = plan.places[name].shape, indexed_rows(plan, name)
+    if rows is None:
+        return rng.standard_normal(shape, np.float32)
+    return rng.integers(rows, size=shape, dtype=np.int64)
 
 
 def save(plan: Plan, path: str | Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from gossamer.errors import ModelError
 from jit.executable import Executable, StepTime
-from refimpl.columns import columns
 from refimpl.plan.report import short
+from refimpl.text_table import columns
 
 UNSTEADY = 0.05
 """A spread (p90 - p10) / p50 past which a time is marked."""

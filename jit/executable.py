@@ -175,14 +175,20 @@ class Executable:
         self.close()
 
 
+def indexed_rows(plan: Plan, name: str) -> int | None:
+    """The rows of the smallest table that an input indexes; None where it indexes none."""
+    tables = [s.inputs[1] for s in plan.steps if s.op == "embedding" and s.inputs[0] == name]
+    return min((plan.places[table].shape[0] for table in tables), default=None)
+
+
 def _indices(plan: Plan, name: str, array: np.ndarray) -> np.ndarray:
     """An input that indexes embeddings, as int32.
 
     Raises:
         InputError: an index is no whole number, or no row of every table that it indexes.
     """
-    tables = [s.inputs[1] for s in plan.steps if s.op == "embedding" and s.inputs[0] == name]
-    rows = min(plan.places[table].shape[0] for table in tables)
+    rows = indexed_rows(plan, name)
+    assert rows is not None, "inputs of type i32 index embeddings"
     found = np.asarray(array)
     whole = found.dtype.kind in "iuf" and bool(np.all(found == np.trunc(found)))
     if not whole or found.min() < 0 or found.max() >= rows:

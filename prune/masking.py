@@ -29,7 +29,7 @@ _SCHEME = "parametrizations.weight.0._extra_state"
 _LONGEST_TEXT = 256  # bytes of a scheme's text in a state dict: a bound on untrusted data
 
 
-class PruneError(ValueError):
+class PruneError(SchemeError):
     """A request that cannot be met; the message names the layer and the way out."""
 
 

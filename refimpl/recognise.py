@@ -11,7 +11,7 @@ of an index for every weight.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,6 +52,9 @@ SLACK = 0.01
 LARGE = 2**22
 """Weights up to which every candidate is tried on the whole."""
 
+WORTHWHILE = 0.1
+"""The share of a weight's multiplications that a mask must save for a Graph to take it up."""
+
 
 @dataclass(frozen=True, eq=False)
 class Recognition:
@@ -79,6 +82,11 @@ class Recognition:
     def kept(self) -> float:
         """Share of the weights that the mask keeps."""
         return self.multiplied / self.mask.size
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether the mask saves a tenth of the multiplications; fewer zeros are accidents."""
+        return self.kept <= 1 - WORTHWHILE
 
 
 def recognise(
@@ -184,21 +192,20 @@ def recognise_network(
     return found
 
 
-def annotate(graph: Graph, candidates: Sequence[Scheme] = CANDIDATES) -> Graph:
-    """The Graph with the schemes and masks that its zeros say, besides those it has.
+def annotate(graph: Graph, recognised: Mapping[str, Recognition]) -> Graph:
+    """The Graph with the schemes and masks that are worthwhile, besides those it has.
 
     So a network that was pruned elsewhere compiles as a pruned one.  What a mask prunes is absent,
-    no zero to multiply by: infinities and NaN do not meet it.  Weights recognised as dense stay as
-    they are.
+    no zero to multiply by: infinities and NaN do not meet it.
 
-    Raises:
-        SchemeError: as `recognise`.
+    Args:
+        graph: any.
+        recognised: of weights of the Graph that have no scheme, as `recognise_network` finds them.
     """
-    recognised = recognise_network(graph, candidates)
     found = {
         name: Sparsity(recognition.scheme, Constant(recognition.mask))
         for name, recognition in recognised.items()
-        if not recognition.mask.all()
+        if recognition.worthwhile
     }
     return replace(graph, sparsity={**graph.sparsity, **found})
 

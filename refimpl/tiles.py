@@ -110,6 +110,29 @@ def pack(
     return Tiles(tuple(weight.shape), tuple(strips))
 
 
+def alike(keep: np.ndarray, rows: int) -> np.ndarray:
+    """An order of the rows of a mask, bool (F, K), in which every `rows` keep much the same.
+
+    Every strip begins with the fullest row that is left and takes, one by one, the row that adds
+    the fewest columns, of those the one that fills most.
+    """
+    kept, left = keep.sum(axis=1), np.ones(len(keep), bool)
+    words = np.packbits(np.pad(keep, ((0, 0), (0, -keep.shape[1] % 64))), axis=1).view(np.uint64)
+    union, order = np.zeros_like(words[0]), []
+    while left.any():
+        waiting = np.flatnonzero(left)
+        if len(order) % rows == 0:
+            union = np.zeros_like(union)
+        new = np.bitwise_count(words[waiting] & ~union).sum(axis=1, dtype=np.int64)
+        # The first of a strip adds all it has: the fullest is wanted there.
+        new = np.zeros_like(new) if len(order) % rows == 0 else new
+        chosen = int(waiting[np.lexsort((-kept[waiting], new))[0]])
+        union |= words[chosen]
+        left[chosen] = False
+        order.append(chosen)
+    return np.array(order)
+
+
 def column_order(shape: Sequence[int], channel_block: int) -> np.ndarray:
     """All columns of a weight (F, C, *K), int64, in the order in which tiles store them.
 

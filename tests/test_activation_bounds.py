@@ -4,14 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from kernel_runs import Case, check_everywhere
+from kernel_runs import Case, check_everywhere, check_opencl
 
+from jit.devices import open_device
 from jit.kernels.activation import ATTRIBUTES, activate
 from jit.kernels.plain import MapKernel
 from jit.primitives import PRIMITIVES
 from jit.program import Const, Load
+from jit.session import DeviceError
 from refimpl.bounds import SMALLEST_NORMAL, Arithmetic, U
-from refimpl.bounds.activations import SELU_ALPHA, SELU_SCALE, Range, activation_range
+from refimpl.bounds.activations import Range, activation_range
+from refimpl.ops.activations import SELU_ALPHA, SELU_SCALE
 
 f32 = np.float32
 ULPS = {name: row.ulp for name, row in PRIMITIVES.items()}
@@ -152,11 +155,25 @@ def test_the_range_of_what_is_no_activation_is_refused():
         activation_range(("swoosh", ()), Range(np.zeros(1), np.zeros(1)), Arithmetic(ULPS, True))
 
 
-@pytest.mark.parametrize("activation", MEANINGS, ids=str)
-def test_the_code_computes_it(activation):
+def code_case(activation):
+    """The activation as a kernel, on a few values of either sign."""
     x = np.random.default_rng(3).uniform(0.01, 5, 8).astype(f32)
     x = x if activation[0] in POSITIVE else np.concatenate([x, -x])
     y = MEANINGS[activation](x.astype(np.float64))
     params = {"E0": x.size, "X0": 1, "Y0": 1}
-    kernel = MapKernel(1, "copy", activation, lanes=4)
-    check_everywhere(Case(kernel, params, {"x": x}, {"y": y}), tolerance=2e-6)
+    return Case(MapKernel(1, "copy", activation, lanes=4), params, {"x": x}, {"y": y})
+
+
+@pytest.mark.parametrize("activation", MEANINGS, ids=str)
+def test_the_code_computes_it(activation):
+    check_everywhere(code_case(activation), tolerance=2e-6)
+
+
+def test_the_grid_computes_every_one():
+    try:
+        session = open_device("opencl")
+    except DeviceError as error:
+        pytest.skip(str(error))
+    with session:
+        for activation in MEANINGS:
+            check_opencl(code_case(activation), session, tolerance=2e-6)

@@ -247,6 +247,17 @@ def test_an_activation_carries_the_error_of_what_goes_in(name, numbers):
     assert np.isfinite(bound).all()
 
 
+def test_the_sign_of_a_computed_zero_is_not_judged_by_its_reciprocal():
+    w = np.array([[1.0, -1.0]], f32)
+    plan = linear_plan(w, np.zeros(1, f32), ("reciprocal", ()))
+    assert bound_of(plan, {"x": np.array([[2.0, 2.0]])}, PLAIN)[1] == np.inf
+    assert bound_of(plan, {"x": np.array([[2.0, 3.0]])}, PLAIN)[1] < 1e-6
+    alone = element_plan("activation", [(1, 1)], (1, 1), activation=("reciprocal", ()))
+    exact, bound = bound_of(alone, {"x": np.array([[-0.0]])}, PLAIN)
+    assert exact == -np.inf
+    assert bound == 0
+
+
 def test_what_is_no_activation_has_no_error_model():
     assert "softmax" in OPERATORS
     plan = linear_plan(np.ones((1, 1), f32), np.zeros(1, f32), ("softmax", (1,)))

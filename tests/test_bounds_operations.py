@@ -79,6 +79,10 @@ def test_prelu(kind):
         exact, bound = one_step("prelu", [x, slope])
         within(np.maximum(x, f32(0)) + below, exact, bound)
         assert (bound[x > 0] == 0).all()
+    ends = np.array([0.0, 1, -1, np.inf, -np.inf, np.nan], f32)
+    x, slope = np.meshgrid(ends, ends)
+    y = np.maximum(x, f32(0)) + np.minimum(x, f32(0)) * slope
+    within(y, *one_step("prelu", [x, slope]))
 
 
 # -- movement ----------------------------------------------------------------------------------
@@ -149,6 +153,9 @@ def test_upsampling_of_integers_to_twice_the_size_is_exact_and_to_other_sizes_is
     same = {"mode": "linear", "coordinates": "half_pixel"}
     assert (one_step("upsample", [x], output=(4, 8), ratio=(1.0, 0.5), **same)[1] == 0).all()
     assert one_step("upsample", [x], output=(4, 7), ratio=(1.0, 4 / 7), **same)[1].any()
+    x[0, 0, 1, 1] = np.inf
+    one_axis = one_step("upsample", [x], output=(4, 8), ratio=(1.0, 0.5), **same)[0]
+    assert np.isfinite(one_axis[:, :, [0, 2, 3]]).all(), "rows do not meet"
     with pytest.raises(KeyError, match="several axes"):
         one_step("upsample", [x], output=(7, 7), ratio=(4 / 7, 4 / 7), **same)
 
@@ -305,6 +312,41 @@ def test_matrix_products_of_integers_are_exact():
     rng = np.random.default_rng(0)
     a, b = (rng.integers(-8, 9, shape).astype(f32) for shape in ((3, 500), (500, 2)))
     assert (one_step("matmul", [a, b])[1] == 0).all()
+
+
+def dropped(x, *place):
+    """x without one element."""
+    y = x.copy()
+    y[place] = 0
+    return y
+
+
+def test_what_the_bounds_cannot_see():
+    """A mistake of each kind whose whole effect lies within the bound."""
+    rng = np.random.default_rng(7)
+    a, b = drawn(rng, (1, 3000), "tame"), drawn(rng, (3000, 1), "tame")
+    a[0, 9] = b[9, 0] = 1e-3
+    small = np.concatenate([drawn(rng, (1, 30), "tame"), [[-20]]], axis=1).astype(f32)
+    flat = (1 + 1e-7 * drawn(rng, (1, 1, 6), "tame")).astype(f32)
+    linear = {"output": (12,), "ratio": (0.5,), "mode": "linear"}
+    cases = [
+        ("matmul", [a, b], [dropped(a, 0, 9), b], {}, {}),
+        # A channel so far below the largest that its share is less than a rounding.
+        ("softmax", [small], [np.where(small == -20, f32(-30), small)], {"axis": 1}, {}),
+        ("log_softmax", [small[:, :30]], [small[:, :30] + f32(1e-8)], {"axis": 1}, {}),
+        # Weights of the wrong coordinates, where neighbours are alike.
+        ("upsample", [flat], [flat], {**linear, "coordinates": "half_pixel"},
+         {"coordinates": "asymmetric"}),
+        ("local_response_norm", [small], [dropped(small, 0, 3)],
+         {"size": 3, "alpha": 1e-9, "beta": 0.75, "k": 1.0}, {}),
+        ("rms_norm", [a, np.ones(3000, f32)], [dropped(a, 0, 9), np.ones(3000, f32)],
+         {"eps": 1e-5}, {}),
+    ]  # fmt: skip
+    for op, right, wrong, attributes, other in cases:
+        exact, bound = one_step(op, right, **attributes)
+        mistaken, _ = one_step(op, wrong, **{**attributes, **other})
+        unseen = np.abs(mistaken - exact) <= bound
+        assert (unseen & (mistaken != exact)).any(), op
 
 
 def test_what_has_no_model_is_refused_by_name():

@@ -277,6 +277,12 @@ def test_functions_in_a_circle_and_functions_that_explode_are_refused():
     )
     with pytest.raises(CaptureError, match="call one another in a circle: 'f0', 'f1'"):
         capture(onnx.parser.parse_model(f"{head} {circle}"))
+    hidden = (
+        f"{FUNCTION} f0 (a) => (b) {{ b = If(a) <then_branch = t () => (c) {{ c = own.f0(a) }}, "
+        "else_branch = e () => (d) { d = Relu(a) }> }"
+    )
+    with pytest.raises(CaptureError, match="in a circle: 'f0'"):
+        capture(onnx.parser.parse_model(f"{head} {hidden}"))
     bodies = [
         f"{FUNCTION} f{i} (a) => (b) {{ c = own.f{i + 1}(a) b = own.f{i + 1}(c) }}"
         for i in range(40)

@@ -171,7 +171,7 @@ def test_the_weights_of_a_network_are_recognised_by_their_parts():
     }
     assert found["linear"].kept == mask.mean()
     assert found["linear"].exploited == 1
-    annotated = annotate(graph)
+    annotated = annotate(graph, found)
     check(annotated)
     assert {name: s.scheme for name, s in annotated.sparsity.items()} == {
         "grouped": KGS(4, 8),
@@ -181,7 +181,7 @@ def test_the_weights_of_a_network_are_recognised_by_their_parts():
     x = np.random.default_rng(0).standard_normal((1, 32, 7))
     for ours, theirs in zip(evaluate(annotated, x), evaluate(graph, x), strict=True):
         np.testing.assert_allclose(ours, theirs)
-    assert annotate(annotated) == annotated
+    assert recognise_network(annotated) == {}
 
 
 def test_weights_that_cannot_be_pruned_are_left_alone():
@@ -204,4 +204,24 @@ def test_weights_that_cannot_be_pruned_are_left_alone():
     assert {name: f.scheme for name, f in found.items()} == dict.fromkeys(
         ["wi", "wh"], Vanilla(4, 4)
     )
-    check(annotate(graph))
+    check(annotate(graph, found))
+
+
+@pytest.mark.parametrize(("zeros", "taken"), [(12, False), (13, True)])
+def test_a_graph_takes_up_what_saves_a_tenth(zeros, taken):
+    """Of 128 weights; of those with fewer zeros nothing is lost but the zeros."""
+    weight = np.ones(128, np.float32)
+    weight[np.random.default_rng(0).permutation(128)[:zeros]] = 0
+    constants = {"w": Constant(weight.reshape(16, 8))}
+    graph = Graph("net", (("x", (1, 8)),), (Node(("y",), "linear", ("x", "w")),), ("y",), constants)
+    found = recognise_network(graph)
+    assert found["w"].worthwhile == taken
+    assert set(annotate(graph, found).sparsity) == ({"w"} if taken else set())
+
+
+def test_a_weight_of_zeros_is_recognised():
+    constants = {"w": Constant(np.zeros((16, 8), np.float32))}
+    graph = Graph("net", (("x", (1, 8)),), (Node(("y",), "linear", ("x", "w")),), ("y",), constants)
+    annotated = annotate(graph, recognise_network(graph))
+    check(annotated)
+    assert not annotated.sparsity["w"].mask.array.any()

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from bench.networks.weights import channels
 
+Triple = tuple[int, int, int]
+
 _C3D = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 # Filters of 1x1x1; reduction and filters of the two separable branches; filters after the pool.
 _INCEPTIONS = (
@@ -40,9 +42,9 @@ def c3d(width: float = 1.0, classes: int = 101) -> nn.Module:
 
 
 def _conv_norm_relu(
-    inputs: int, filters: int, kernel: tuple[int, ...], stride: tuple[int, ...] = (1, 1, 1)
+    inputs: int, filters: int, kernel: Triple, stride: Triple = (1, 1, 1)
 ) -> tuple[nn.Module, nn.Module, nn.Module]:
-    padding = tuple(k // 2 for k in kernel)
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     conv = nn.Conv3d(inputs, filters, kernel, stride, padding, bias=False)
     return conv, nn.BatchNorm3d(filters), nn.ReLU(inplace=True)
 

@@ -16,9 +16,11 @@ def randomise(module: nn.Module, seed: int) -> None:
     for child in module.modules():
         for name, parameter in child.named_parameters(recurse=False):
             _draw(child, name, parameter.data, generator)
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and child.running_mean is not None:
-            child.running_mean.normal_(0.0, 0.1, generator=generator)
-            child.running_var.uniform_(0.5, 1.5, generator=generator)
+        for name, buffer in child.named_buffers(recurse=False):
+            if name == "running_mean":
+                buffer.normal_(0.0, 0.1, generator=generator)
+            if name == "running_var":
+                buffer.uniform_(0.5, 1.5, generator=generator)
 
 
 def _draw(module: nn.Module, name: str, values: torch.Tensor, generator: torch.Generator) -> None:

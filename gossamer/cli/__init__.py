@@ -1,5 +1,18 @@
 """The command line: one file per verb, imported only when that verb is asked for."""
 
-from gossamer.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (sys.argv's by default); the exit code."""
+    try:
+        # Importing takes long enough for a Ctrl-C to fall into it.
+        from gossamer.cli.app import run
+
+        return run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        print("gossamer: interrupted", file=sys.stderr)
+        return 130

@@ -37,7 +37,7 @@ _EXTRAS = {
     "pygments": "report",
     "pyopencl": "opencl",
     "hypothesis": "conformance",
-    "onnx": "bench",
+    "onnx": "onnx",
     "onnxruntime": "bench",
     "openvino": "bench",
 }
@@ -47,11 +47,10 @@ _TRACEBACK = "--traceback"
 _EPILOGUE = "`--traceback` after any verb shows where an error came from."
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line `arguments` (sys.argv's by default); the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    traceback = _TRACEBACK in given
-    given = [a for a in given if a != _TRACEBACK]
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; the exit code.  Ctrl-C is left to the caller."""
+    traceback = _TRACEBACK in arguments
+    given = [a for a in arguments if a != _TRACEBACK]
     warnings.showwarning = _show_warning
     try:
         result = application(given)(
@@ -59,9 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return 130
     except BrokenPipeError:  # whoever read our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from gossamer.cli.models import plan_of
+from gossamer.cli.models import Shapes, plan_of
 from gossamer.cli.output import show_json, show_line, working
 from gossamer.front import check as check_plan
 
@@ -17,6 +17,7 @@ def check(
     *,
     device: str = "host-isolated",
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    shape: Shapes = None,
     json: bool = False,
 ) -> int:
     """Run a plan layer by layer on a device and hold each layer to its proven error bound.
@@ -32,11 +33,11 @@ def check(
     device
         host-isolated (the default), host, qemu:CPU, opencl; `gossamer devices` lists them.
     seed
-        Of the normal inputs that are drawn.
+        Of the inputs that are drawn.
     json
         Print JSON.
     """
-    plan = plan_of(model, None)
+    plan = plan_of(model, None, shape)
     with working(f"checking {plan.name} on {device}"):
         report = check_plan(plan, device, seed=seed)
     if json:

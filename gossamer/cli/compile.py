@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from gossamer.cli.models import plan_of
+from gossamer.capturing import FILES
+from gossamer.cli.models import Shapes, plan_of
 from gossamer.cli.output import show_json, show_line, working
 from gossamer.errors import ModelError
 from gossamer.listing import assembly_text, llvm_text, object_bytes
@@ -24,6 +25,7 @@ def compile(
     out: Annotated[Path, Parameter(alias="-o")],
     emit: str | None = None,
     target: str | None = None,
+    shape: Shapes = None,
     json: bool = False,
 ) -> int:
     """Write the code of a plan's kernels into a folder.
@@ -46,7 +48,7 @@ def compile(
     json
         Print JSON.
     """
-    made = plan_of(model, target)
+    made = plan_of(model, target, shape)
     with working("compiling"):
         artifact = build(made)
         contents = {form: _content(artifact, form) for form in _forms(artifact, emit)}
@@ -87,5 +89,6 @@ def _content(artifact: NativeArtifact | OpenCLArtifact, form: str) -> bytes:
 
 def _stem(model: str) -> str:
     """A file name from MODEL: `net` of net.safetensors, `demo_dense` of demo:dense."""
-    name = Path(model).name.removesuffix(".safetensors")
+    path = Path(model)
+    name = path.stem if path.suffix in (".safetensors", *FILES) else path.name
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

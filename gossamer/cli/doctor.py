@@ -177,6 +177,7 @@ CHECKS: tuple[tuple[str, bool, Callable[[], str], str], ...] = (
     ("instruction counts", False, _counting, "apt-get install qemu-user gcc"),
     ("opencl", False, _network("opencl", "opencl"), "pip install 'gossamer[opencl]'"),
     ("capture, prune", False, _packages("torch"), "pip install 'gossamer[torch]'"),
+    ("capture of .onnx", False, _packages("onnx"), "pip install 'gossamer[onnx]'"),
     ("demo's data", False, _packages("scikit-learn"), "pip install 'gossamer[data]'"),
     ("reports", False, _packages("jinja2", "pygments"), "pip install 'gossamer[report]'"),
     (

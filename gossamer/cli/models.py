@@ -1,6 +1,7 @@
 """What MODEL may be on the command line.
 
 - `net.safetensors`: a plan file.  Data; nothing in it is executed.
+- `net.onnx`, `net.pt2`: a model, which is data as well; `--shape` gives sizes that it leaves open.
 - `module.py:factory` or `package.module:factory`: a Python function without arguments that returns
   (torch module, tuple of example inputs).  That is code of yours, and it is run.
 - `demo:dense`, `demo:pruned`: the demo's networks, trained into ./demo where they are not there.
@@ -16,36 +17,138 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import Progress
 
+from gossamer.capturing import FILES, capture, survey
 from gossamer.cli.output import working
 from gossamer.errors import ModelError
-from gossamer.front import capture, load
+from gossamer.front import load
 from gossamer.front import plan as make_plan
 from refimpl.graph import Graph
+from refimpl.importers.sizes import GivenShapes
+from refimpl.importers.survey import Survey
 from refimpl.plan import Plan
+from refimpl.recognise import Recognition, annotate, recognise_network
 
 DEMO_FOLDER = Path("demo")
 _REFERENCE = re.compile(r"(?P<module>.+):(?P<factory>[A-Za-z_]\w*)")
-_FORMS = "a plan file (net.safetensors), module.py:factory, or demo:dense, demo:pruned"
+_SHAPE = re.compile(r"(?:(?P<name>.+)=)?(?P<sizes>\d{1,10}(?:x\d{1,10})*)")
+_FORMS = (
+    "a plan file (net.safetensors), net.onnx, net.pt2, module.py:factory, demo:dense or demo:pruned"
+)
+
+Shapes = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--shape",
+        negative=(),
+        help="The shape of an input of which a .onnx or .pt2 file leaves sizes open, such as "
+        "x=1x3x224x224; the name may be left out where there is one input. May be given several "
+        "times.",
+    ),
+]
+"""The option by which verbs take shapes of inputs."""
 
 
-def graph_or_plan(model: str) -> Graph | Plan:
-    """What MODEL names.
+@dataclass(frozen=True)
+class Source:
+    """What MODEL names, but for plans.
+
+    Attributes:
+        text: MODEL.
+        model: a torch module, or the path of a file.
+        example: the module's inputs; None of a file.
+        shapes: of the file's inputs, as given; None of a module.
+    """
+
+    text: str
+    model: Any
+    example: Any
+    shapes: GivenShapes | None
+
+
+def source_of(model: str, shape: list[str] | None = None) -> Source:
+    """What MODEL names; a factory has been called.
+
+    Raises:
+        ModelError: it names nothing that can be used, or `shape` does not go with it.
+    """
+    if model.lower().endswith(FILES):
+        return Source(model, Path(model), None, _shapes(shape or []))
+    _refuse_shapes(model, shape)
+    return Source(model, *_module_of(model), None)
+
+
+def captured(source: Source) -> Graph:
+    """The Graph, with the masks that the model says it has.
+
+    Raises:
+        CaptureError: as `gossamer.capture`.
+    """
+    with working(f"capturing {source.text}"), _quiet():
+        return capture(source.model, source.example, shapes=source.shapes, recognise=False)
+
+
+def surveyed(source: Source) -> Survey:
+    """What a model holds that cannot be captured.
+
+    Raises:
+        CaptureError: not even that can be told.
+    """
+    with working(f"looking into {source.text}"), _quiet():
+        return survey(source.model, source.example, shapes=source.shapes)
+
+
+def recognised(graph: Graph) -> dict[str, Recognition]:
+    """What the zeros of the weights say; see `refimpl.recognise`."""
+    with working(f"recognising the schemes of {graph.name}"):
+        return recognise_network(graph)
+
+
+def graph_or_plan(model: str, shape: list[str] | None = None) -> Graph | Plan:
+    """What MODEL names, its schemes recognised.
 
     Raises:
         ModelError: it names nothing that can be used. PlanFileError, CaptureError: as they say.
     """
-    if model.endswith(".safetensors"):
+    if is_plan(model):
+        _refuse_shapes(model, shape)
         return load(model)
-    module, example = _module_of(model)
-    with working(f"capturing {model}"), _quiet():
-        return capture(module, example)
+    graph = captured(source_of(model, shape))
+    return annotate(graph, recognised(graph))
+
+
+def _refuse_shapes(model: str, shape: list[str] | None) -> None:
+    if shape:
+        raise ModelError(f"--shape is for {' and '.join(FILES)} files; {model} has its own shapes")
+
+
+def is_plan(model: str) -> bool:
+    """Whether MODEL is a plan file."""
+    return model.endswith(".safetensors")
+
+
+def _shapes(given: list[str]) -> GivenShapes | None:
+    """The shapes by the name of the input; without a name, the one shape that there is."""
+    found: dict[str, tuple[int, ...]] = {}
+    for text in given:
+        match = _SHAPE.fullmatch(text)
+        if match is None:
+            raise ModelError(f"--shape {text!r} is not NAME=SIZES or SIZES, such as x=1x3x224x224")
+        name = match["name"] or ""
+        if name in found:
+            raise ModelError(f"--shape gives {f'input {name!r}' if name else 'the input'} twice")
+        found[name] = tuple(int(size) for size in match["sizes"].split("x"))
+    if "" in found and len(found) > 1:
+        raise ModelError("--shape without a name is for a model of one input; name them all")
+    return found.get("", found or None)
 
 
 @contextmanager
@@ -59,13 +162,13 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def plan_of(model: str, target: str | None) -> Plan:
+def plan_of(model: str, target: str | None, shape: list[str] | None = None) -> Plan:
     """The plan that MODEL names, or one made for `target` ("host" where None).
 
     Raises:
         ModelError: a plan file for another target than the one asked for.
     """
-    found = graph_or_plan(model)
+    found = graph_or_plan(model, shape)
     if isinstance(found, Graph):
         with working(f"planning {model}"):
             return make_plan(found, target or "host")
@@ -80,8 +183,6 @@ def plan_of(model: str, target: str | None) -> Plan:
 def _module_of(model: str) -> tuple[Any, Any]:
     if model.startswith("demo:"):
         return _demo(model)
-    if model.endswith((".pt2", ".onnx", ".pt", ".pth")):
-        raise ModelError(f"{model}: {Path(model).suffix} files are not read yet; MODEL is {_FORMS}")
     match = _REFERENCE.fullmatch(model)
     if match is None:
         raise ModelError(f"{model!r} names no model; MODEL is {_FORMS}")

@@ -36,6 +36,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def shortened(name: str, most: int = 40) -> str:
+    """A long name with its middle left out: both ends of a path tell layers apart."""
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 2
+    return f"{name[: most - 1 - end]}\N{HORIZONTAL ELLIPSIS}{name[-end:]}"
+
+
 def show_line(text: str) -> None:
     """Print a line for people, as it is: names from models are never taken for markup."""
     print_out(Text(text), soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from gossamer.cli.models import plan_of
+from gossamer.cli.models import Shapes, plan_of
 from gossamer.cli.output import show_json, show_line, show_table
 from gossamer.front import save
 from refimpl.plan import Plan
@@ -21,6 +21,7 @@ def plan(
     target: str | None = None,
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
     candidates: bool = False,
+    shape: Shapes = None,
     json: bool = False,
 ) -> int:
     """Decide how a model is computed on a target: per layer the algorithm, its size and why.
@@ -30,8 +31,8 @@ def plan(
     Parameters
     ----------
     model
-        `module.py:factory` (a function of yours returning (module, example inputs)), a plan file
-        (`.safetensors`), `demo:dense` or `demo:pruned`.
+        `net.onnx`, `net.pt2`, `module.py:factory` (a function of yours returning (module, example
+        inputs)), a plan file (`.safetensors`), `demo:dense` or `demo:pruned`.
     target
         What the code is made for: "host" (the default), a CPU such as cortex-a76, or opencl.
     out
@@ -41,7 +42,7 @@ def plan(
     json
         Print JSON.
     """
-    made = plan_of(model, target)
+    made = plan_of(model, target, shape)
     if out:
         save(made, out)
     if json:

@@ -9,58 +9,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import ceil, prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jit.decide.problem import ConvProblem
 from jit.target import Target
 from refimpl.plan import Schedule
-from refimpl.tiles import alike
 
-_HEIGHTS = (1, 2, 4, 8)
+if TYPE_CHECKING:
+    from jit.decide.schedule import ConvProblem
+
+HEIGHTS = (1, 2, 4, 8)
+"""Filters of a strip, lowest first."""
 # Cycles, measured on AVX-512 and rounded.
 _PER_PIECE = 2.5  # a vector copied to the panel
 _PER_RESULT = 2.5  # a sum stored where its filter and position lie
 _PER_INPUT = 2.0  # a value of x made planar
 _PER_TILE = 20.0  # a tile's addresses and loop
-_LARGEST_ORDERED = 2**24  # weights of a layer whose rows are put in order
+_MOST_COMPARED = 2**33  # weights that are compared to put filters in order
 
 
 def panel_schedules(
     problem: ConvProblem, target: Target
-) -> Iterator[tuple[str, float, Schedule, np.ndarray]]:
-    """(name, predicted cycles, schedule, order of the filters) of the best tile of every height."""
-    if target.grid or problem.recurrent or prod(problem.output) < target.lanes:
+) -> Iterator[tuple[str, float, Schedule]]:
+    """(name, predicted cycles, schedule) of the best tile of every height."""
+    if target.grid or not problem.panels or prod(problem.output) < target.lanes:
         return
-    for rows in _HEIGHTS:
+    for rows in HEIGHTS:
         if rows > 1 and rows // 2 >= problem.stored.shape[0]:
             return  # a taller strip only adds padding rows
-        order = row_order(problem.columns, rows)
-        columns = union_columns(problem.columns, order, rows)
-        cycles, schedule = min(
-            (
-                _cycles(problem, target, schedule, columns),
-                schedule,
-            )
-            for schedule in _tiles(problem, target, rows)
-        )
-        yield f"{rows}x{schedule.tile[1]} panel", cycles, schedule, order
+        columns = union_columns(problem.columns, row_order(problem, rows), rows)
+        priced = ((_cycles(problem, target, s, columns), s) for s in _tiles(problem, target, rows))
+        cycles, schedule = min(priced, key=lambda pair: pair[0])
+        yield f"{rows}x{schedule.tile[1]} panel", cycles, schedule
 
 
-def row_order(keep: np.ndarray, rows: int) -> np.ndarray:
-    """The order of the rows of a matrix view (F, K) whose strips of `rows` keep fewest columns.
+def row_order(problem: ConvProblem, rows: int) -> np.ndarray:
+    """The order of the filters in strips of `rows`: as they come, or alike ones together.
 
-    As they come where they agree already, or where there are too many to compare.
+    The latter where it saves columns, and where the filters are not too many to compare.
     """
+    keep = problem.columns
     plain = np.arange(len(keep))
-    if rows == 1 or keep.size > _LARGEST_ORDERED or keep.all():
-        return plain
     stored = int(union_columns(keep, plain, rows).sum()) * rows
-    if stored <= 1.02 * int(keep.sum()):
+    if stored <= 1.02 * int(keep.sum()) or len(keep) * keep.size > _MOST_COMPARED:
         return plain
-    order = alike(keep, rows)
-    fewer = union_columns(keep, order, rows).sum() * rows < 0.98 * stored
-    return order if fewer else plain
+    fewer = union_columns(keep, problem.alike, rows).sum() * rows < 0.98 * stored
+    return problem.alike if fewer else plain
 
 
 def union_columns(keep: np.ndarray, order: np.ndarray, rows: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from jit.program import Const, Value, call
-from refimpl.bounds.activations import SELU_ALPHA, SELU_SCALE
+from refimpl.ops.activations import SELU_ALPHA, SELU_SCALE
 
 Activation = tuple[str, tuple[float | str, ...]]
 """The operator's name and its attributes in the order below; gelu's is a word."""

@@ -86,7 +86,7 @@ def _planar(
     steps = x.place.layout.strides(x.place.shape)
     if panels.stride:
         sizes = conv_sizes(to, work)
-        begin = x.skip(corner(x.place, work.attribute("padding"), sizes, 0, 0))
+        begin = x.skip(corner(x.place, work.attribute("padding"), sizes, (0, 0, 0)))
     for c0, c1 in _whole_blocks(panels.weight[1], block):
         source = begin.skip(c0 // block * steps[1])
         # A block of channels at a time: its inner loops stay near each other in memory.

@@ -26,10 +26,14 @@ def pair(op: str, a: np.ndarray, b: np.ndarray, machine: Arithmetic) -> Near:
 
 
 def prelu(x: np.ndarray, slope: np.ndarray, machine: Arithmetic) -> Near:
-    """x above 0; below it, one product."""
+    """x above 0; below it, one product.
+
+    Compiled is max(x, 0) + min(x, 0) slope, so of x above 0 beside a slope that is not finite
+    nothing can be said.
+    """
     below = machine.mul(known(x), known(slope))
-    error = np.where(x > 0, 0.0, below.error)
-    return Near(np.where(x > 0, x, below.exact), error)
+    above = np.where(np.isfinite(slope), 0.0, np.inf)
+    return Near(np.where(x > 0, x, below.exact), np.where(x > 0, above, below.error))
 
 
 def affine(plan: Plan, step: Step, x: np.ndarray, machine: Arithmetic) -> Near:

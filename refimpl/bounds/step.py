@@ -63,6 +63,9 @@ def bounded_step(
             error = _operation_bound(plan, step, given, y, machine)
             bound = error.reshape(y.shape) if error.size == y.size else np.full(y.shape, error)
         if step.activation is not None:
+            # A 0 that was computed is of either sign, which its reciprocal would tell.
+            blind = step.activation[0] == "reciprocal" and step.op != "activation"
+            bound = np.where(blind & (y == 0), np.inf, bound)
             bound = activation_bound(step.activation, y, bound, machine)
             y = activate(step, y)
         return y, _whole(y, bound, machine)

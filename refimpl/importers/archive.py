@@ -167,7 +167,10 @@ def _view(
     data: bytes, dtype: str, shape: Shape, strides: Shape, offset: int, what: str
 ) -> np.ndarray:
     """A tensor within its storage, read-only and without a copy."""
-    storage = np.frombuffer(data, "u1" if dtype == "bool" else dtype, len(data) // _item(dtype))
+    item = np.dtype(dtype).itemsize
+    if len(data) < item or len(data) % item:
+        raise CaptureError(f"{what} has {len(data)} bytes, which are not {dtype}")
+    storage = np.frombuffer(data, "u1" if dtype == "bool" else dtype)
     if len(strides) != len(shape):
         raise CaptureError(f"{what} has {len(shape)} sizes and {len(strides)} strides")
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
@@ -176,10 +179,6 @@ def _view(
     steps = [stride * storage.itemsize for stride in strides]
     view = np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)
     return view != 0 if dtype == "bool" else view
-
-
-def _item(dtype: str) -> int:
-    return np.dtype(dtype).itemsize
 
 
 def _sizes(meta: Any, key: str, what: str) -> Shape:

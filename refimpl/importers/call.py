@@ -9,10 +9,13 @@ import numpy as np
 
 from refimpl.importers import CaptureError
 from refimpl.importers.build import Builder
-from refimpl.ops import Shape, ShapeError
+from refimpl.ops import OPERATORS, Shape, ShapeError
 
 # Whole numbers up to here, and no further, are all float32 values.
 _LARGEST_EXACT = 2**24
+
+LARGEST_CONSTANT = 2**26
+"""Elements of a constant that the model does not hold itself; more is a mistake or an attack."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,14 @@ class Call:
 
     def constant(self, role: str, array: np.ndarray | np.float32 | float) -> str:
         """A constant that the model does not name, called after its role in this call."""
+        size = np.size(array)
+        self.require(size <= LARGEST_CONSTANT, f"it needs a constant of {size} elements")
         name = self.builder.unique(f"{self.path}.{role}")
         return self.builder.constant(name, np.asarray(array, np.float32))
+
+    def filled(self, role: str, value: float, shape: Shape) -> str:
+        """A constant of one value."""
+        return self.constant(role, np.broadcast_to(np.float32(value), shape))
 
     def add(self, op: str, *inputs: Operand, **attributes: Any) -> str:
         """Add the node; the value it defines.
@@ -95,6 +104,9 @@ class Call:
         Raises:
             CaptureError: the inputs do not fit the operator.
         """
+        for key, kind in OPERATORS[op].attributes.items():
+            given = attributes[key]
+            self.require(kind.accepts(given), f"{key} is {given!r}, not {kind.text}")
         names = tuple(self.name(operand) for operand in inputs)
         try:
             return self.builder.add(self.path.replace(".", "_"), op, names, **attributes)

@@ -16,6 +16,7 @@ from refimpl.importers.exported import Result, Step
 from refimpl.ops import Shape
 
 _MOST_ELEMENTS = 2**26
+_UNFIT = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
 
 Arguments = Mapping[str, Any]
 Fold = Callable[[Arguments, Result], Any]
@@ -46,7 +47,7 @@ class NumpyFolder:
             with np.errstate(all="ignore"):
                 array = np.asarray(_FOLDS[step.target](arguments, result))
                 return (array.astype(result.dtype, copy=False).reshape(result.shape),)
-        except (TypeError, ValueError, KeyError, IndexError, ArithmeticError) as error:
+        except _UNFIT as error:
             raise CaptureError(f"{step.origin.place}: its arguments do not fit: {error}") from error
 
 

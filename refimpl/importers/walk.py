@@ -95,6 +95,9 @@ class _Walk:
         if known and self.folder.knows(step.target):
             self.fold(step, arguments, tensors)
         else:
+            for tensor in tensors:
+                if 0 in tensor.shape:
+                    raise CaptureError(f"{step.origin.place}: it reads a tensor without elements")
             self.apply(step, arguments)
 
     def fold(self, step: Step, arguments: Mapping[str, Any], tensors: Sequence[Value]) -> None:
@@ -209,15 +212,27 @@ def _keeps_axes(step: Step) -> bool:
     return "dim0" in given and (given["dim0"] - given["dim1"]) % 2 == 0
 
 
-def _refuse_unknown(program: Program, folder: Folder) -> None:
-    """Name everything that cannot be captured at once, not one thing per attempt."""
-    known, lines = set(program.known), []
+def unknown(program: Program, folder: Folder) -> list[Step]:
+    """The calls that neither a rule nor the folder knows."""
+    known, found = set(program.known), []
     for step in program.steps:
         read = refs(list(step.arguments.values()))[_first_read(step) :]
         if all(ref.name in known for ref in read) and folder.knows(step.target):
             known |= {result.name for result in step.results}
         elif step.target not in (*RULES, *_ASSERTIONS):
-            lines.append(f"{step.origin.place}: there is no operator for it here")
+            found.append(step)
+    return found
+
+
+def unsupported(program: Program, folder: Folder) -> list[str]:
+    """A sentence, with its place, for every call that has no counterpart here."""
+    steps = unknown(program, folder)
+    return [f"{step.origin.place}: there is no operator for it here" for step in steps]
+
+
+def _refuse_unknown(program: Program, folder: Folder) -> None:
+    """Name everything that cannot be captured at once, not one thing per attempt."""
+    lines = unsupported(program, folder)
     if lines:
         more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
         raise CaptureError("\n".join([*lines[:_MOST_LINES], *more]))

@@ -21,6 +21,10 @@ from refimpl.ops.operator import (
     same_shape,
 )
 
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934, 1.6732632423543772848
+"""Of Klambauer et al., 2017, eq. 14: they make mean 0 and variance 1 a fixed point; the digits are
+those of the authors' code."""
+
 
 def relu(x: np.ndarray) -> np.ndarray:
     """y = max(x, 0)."""
@@ -78,11 +82,8 @@ def elu(x: np.ndarray, *, alpha: float) -> np.ndarray:
 
 
 def selu(x: np.ndarray) -> np.ndarray:
-    """y = scale * elu(x, alpha), with the constants of Klambauer et al., 2017, eq. 14.
-
-    They make mean 0 and variance 1 a fixed point; the digits are those of the authors' code.
-    """
-    return 1.0507009873554804934 * elu(x, alpha=1.6732632423543772848)
+    """y = SELU_SCALE * elu(x, SELU_ALPHA)."""
+    return SELU_SCALE * elu(x, alpha=SELU_ALPHA)
 
 
 def celu(x: np.ndarray, *, alpha: float) -> np.ndarray:

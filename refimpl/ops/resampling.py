@@ -27,9 +27,12 @@ def upsample(
 
     source and weight are those that `sources` gives for the axis's size in output and its ratio
     (input steps per output step), the mode ("nearest" or "linear") and coordinates.  A source of
-    weight 0 is read, too: 0 * inf is NaN.  x is [N, C, *S], the result [N, C, *output].
+    weight 0 is read, too: 0 * inf is NaN; but an axis on which nothing moves (its size stays, its
+    ratio is 1) is left alone.  x is [N, C, *S], the result [N, C, *output].
     """
     for axis, (size, step) in enumerate(zip(output, ratio, strict=True), start=2):
+        if size == x.shape[axis] and step == 1.0:
+            continue
         source, weight = sources(x.shape[axis], size, step, mode, coordinates)
         x = np.einsum("ot,...ot->...o", weight, np.moveaxis(x, axis, -1)[..., source])
         x = np.moveaxis(x, -1, axis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refimpl.columns import columns
+from refimpl.text_table import columns
 
 if TYPE_CHECKING:
     from refimpl.plan.form import Plan, Step

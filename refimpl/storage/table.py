@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refimpl.columns import columns
 from refimpl.schemes import Scheme
 from refimpl.storage.bcrc import BCRC
 from refimpl.storage.blocks import index_bytes, pack_scheme, padding_of_runs
 from refimpl.storage.csr import CSR
 from refimpl.storage.fkw import FKW
 from refimpl.storage.matrix import StorageError
+from refimpl.text_table import columns
 
 _FLOAT = 4  # bytes of a weight
 

@@ -90,8 +90,12 @@ def _parameters(rule: Rule) -> tuple[dict[str, tuple[Callable[[Any], bool], str]
     """The test and annotation of each argument, by name; and whether it takes others, unread."""
     _, *parameters = inspect.signature(rule).parameters.values()
     named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-    tests = {p.name: (_test(str(p.annotation)), str(p.annotation)) for p in named}
+    tests = {p.name: (_test(str(p.annotation)), _in_words(str(p.annotation))) for p in named}
     return tests, len(named) < len(parameters)
+
+
+def _in_words(annotation: str) -> str:
+    return annotation.replace("Ints", "ints").replace("Value", "tensor").replace(" | ", " or ")
 
 
 def _test(annotation: str) -> Callable[[Any], bool]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from refimpl.importers.aten.arguments import Rule
-from refimpl.importers.call import Call, Operand, Value
+from refimpl.importers.call import LARGEST_CONSTANT, Call, Operand, Value
 
 
 def _attention(
@@ -41,6 +41,7 @@ def _mask(
     """What is added to the scores: 0 where a query may look, -inf where not."""
     if is_causal:
         call.require(given is None, "it has a mask and is causal, too")
+        call.require(queries * keys <= LARGEST_CONSTANT, f"{queries} x {keys} is too large a mask")
         return call.constant("causal", _minus_infinity(~np.tri(queries, keys, dtype=bool)))
     if given is None:
         return None

@@ -48,7 +48,8 @@ def _layer_norm(
     bias: Value | None = None,
     eps: float = 1e-5,
 ) -> str:
-    affine = _affine(call, tuple(normalized_shape), weight, bias)
+    shape = _last_axes(call, input, normalized_shape)
+    affine = _affine(call, shape, weight, bias)
     return call.add("layer_norm", input, *affine, eps=float(eps))
 
 
@@ -71,7 +72,8 @@ def _rms_norm(
     eps: float | None = None,
 ) -> str:
     """Without a given eps, torch takes the distance from 1 to the next float32."""
-    gamma = call.constant("weight", np.ones(normalized_shape)) if weight is None else weight
+    shape = _last_axes(call, input, normalized_shape)
+    gamma = call.filled("weight", 1.0, shape) if weight is None else weight
     given = float(np.finfo(np.float32).eps) if eps is None else float(eps)
     return call.add("rms_norm", input, gamma, eps=given)
 
@@ -120,12 +122,18 @@ def _instance_norm(
     return _batch_norm(call, input, weight, bias, running_mean, running_var, False, eps)
 
 
+def _last_axes(call: Call, x: Value, given: Sequence[int]) -> Shape:
+    shape = tuple(given)
+    call.require(shape == x.shape[-len(shape) :], f"{shape} are not the last axes of {x.shape}")
+    return shape
+
+
 def _affine(
     call: Call, shape: Shape, weight: Value | None, bias: Value | None
 ) -> tuple[Operand, Operand]:
     """Factor and summand, 1 and 0 where the module has none."""
-    gamma = call.constant("weight", np.ones(shape)) if weight is None else weight
-    beta = call.constant("bias", np.zeros(shape)) if bias is None else bias
+    gamma = call.filled("weight", 1.0, shape) if weight is None else weight
+    beta = call.filled("bias", 0.0, shape) if bias is None else bias
     return gamma, beta
 
 

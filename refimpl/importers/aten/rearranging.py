@@ -50,7 +50,7 @@ def _pixel_shuffle(call: Call, self: Value, upscale_factor: int) -> str:
     """[*, C*r*r, H, W] to [*, C, H*r, W*r]."""
     r = upscale_factor
     call.require(len(self.shape) >= 3 and r > 0, "it is not an image")
-    *head, channels, h, w = self.shape
+    *head, channels, h, w = list(self.shape)
     n = len(head)
     apart = call.add("reshape", self, shape=(*head, channels // (r * r), r, r, h, w))
     order = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
@@ -61,7 +61,7 @@ def _pixel_unshuffle(call: Call, self: Value, downscale_factor: int) -> str:
     """[*, C, H*r, W*r] to [*, C*r*r, H, W]."""
     r = downscale_factor
     call.require(len(self.shape) >= 3 and r > 0, "it is not an image")
-    *head, channels, h, w = self.shape
+    *head, channels, h, w = list(self.shape)
     n = len(head)
     apart = call.add("reshape", self, shape=(*head, channels, h // r, r, w // r, r))
     order = (*range(n), n, n + 2, n + 4, n + 1, n + 3)
@@ -71,7 +71,7 @@ def _pixel_unshuffle(call: Call, self: Value, downscale_factor: int) -> str:
 def _channel_shuffle(call: Call, self: Value, groups: int) -> str:
     """Channels [g, C/g] read the other way round."""
     call.require(len(self.shape) >= 2 and groups > 0, "it has no channels")
-    n, channels, *rest = self.shape
+    n, channels, *rest = list(self.shape)
     apart = call.add("reshape", self, shape=(n, groups, channels // groups, *rest))
     order = (0, 2, 1, *range(3, 3 + len(rest)))
     return call.add("reshape", call.add("transpose", apart, order=order), shape=call.result)
@@ -116,7 +116,7 @@ def _index_select(call: Call, self: Value, dim: int, index: Value) -> str:
 def _index(call: Call, self: Value, indices: Sequence[Value | None]) -> str:
     """x[:, i]: one axis by a list; several at once have no counterpart."""
     given = [along for along, index in enumerate(indices) if index is not None]
-    if len(given) != 1:
+    if len(given) != 1 or given[0] >= len(self.shape):
         call.refuse("only the indices of one axis have a counterpart here")
     index = indices[given[0]]
     call.require(index is not None and len(index.shape) == 1, "its indices are not in a row")

@@ -30,7 +30,7 @@ def _layers(op: Op, **attributes: Any) -> Rule:
         call.require(not train or dropout == 0, "it drops values at random, as in training")
         ways = 2 if bidirectional else 1
         rows = _rows(call, params, has_biases, num_layers * ways)
-        states = [hx] if isinstance(hx, Value) else hx
+        states = _states(call, op, hx)
         initial = [_rows_of_states(call, state, num_layers * ways) for state in states]
         directions = [
             Direction(*row, states=tuple(s[i] for s in initial), reverse=i % ways == 1)
@@ -40,6 +40,14 @@ def _layers(op: Op, **attributes: Any) -> Rule:
         return _add(call, op, input, layers, batch_first, attributes)
 
     return rule
+
+
+def _states(call: Call, op: Op, given: Value | Sequence[Value]) -> Sequence[Value]:
+    """The initial states: h0, and of an lstm c0."""
+    states = [given] if isinstance(given, Value) else given
+    wanted = 2 if op == "lstm" else 1
+    call.require(len(states) == wanted, f"it has {len(states)} initial states, not {wanted}")
+    return states
 
 
 def _rows(
@@ -111,7 +119,7 @@ def _cell(op: Op, **attributes: Any) -> Rule:
         b_ih: Value | None = None,
         b_hh: Value | None = None,
     ) -> str | Sequence[str]:
-        states = [hx] if isinstance(hx, Value) else hx
+        states = _states(call, op, hx)
         step = call.add("reshape", input, shape=(1, *input.shape))
         direction = Direction(
             *_operands(call, w_ih, w_hh, b_ih, b_hh), tuple(call.name(state) for state in states)

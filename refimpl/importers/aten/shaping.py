@@ -110,7 +110,9 @@ def take_range(call: Call, x: Operand, along: int, picked: range) -> str | Value
 
 def _narrow(call: Call, self: Value, dim: int, start: int, length: int) -> str | Value:
     along = axis(call, self, dim)
-    first = start + self.shape[along] if start < 0 else start
+    size = self.shape[along]
+    first = start + size if start < 0 else start
+    call.require(0 <= first < first + length <= size, f"{start}, {length} is no part of {size}")
     return take_range(call, self, along, range(first, first + length))
 
 
@@ -146,10 +148,12 @@ def _unbind(call: Call, self: Value, dim: int = 0) -> Sequence[str]:
 
 
 def _concat(call: Call, tensors: Sequence[Value], dim: int = 0) -> str:
+    call.require(len(tensors) > 0, "it joins nothing")
     return call.add("concat", *tensors, axis=axis(call, call.result, dim))
 
 
 def _stack(call: Call, tensors: Sequence[Value], dim: int = 0) -> str:
+    call.require(len(tensors) > 0, "it joins nothing")
     along = axis(call, call.result, dim)
     rows = []
     for tensor in tensors:
@@ -216,6 +220,7 @@ SHAPING: dict[str, Rule] = {
     "aten.reshape_as.default": _reshape,
     "aten.flatten.using_ints": _reshape,
     "aten.unflatten.int": _reshape,
+    "aten.ravel.default": _reshape,
     "aten.squeeze.default": _reshape,
     "aten.squeeze.dim": _reshape,
     "aten.squeeze.dims": _reshape,
@@ -239,6 +244,7 @@ SHAPING: dict[str, Rule] = {
     "aten.stack.default": _stack,
     "aten.expand.default": _expand,
     "aten.expand_as.default": _expand,
+    "aten.broadcast_to.default": _expand,
     "aten.repeat.default": _repeat,
     "aten.tile.default": _tile,
     "aten.repeat_interleave.self_int": _repeat_interleave,

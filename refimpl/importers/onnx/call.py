@@ -42,7 +42,12 @@ class Budget:
 
     def __init__(self, file_bytes: int) -> None:
         """Args: the size of the model; what is computed may be a few times as large."""
-        self.left = _FREE_BYTES + 4 * file_bytes
+        self.left = _FREE_BYTES
+        self.grow(file_bytes)
+
+    def grow(self, file_bytes: int) -> None:
+        """Count bytes that were read from a file beside the model."""
+        self.left += 4 * file_bytes
 
     def spend(self, shape: Sequence[int], dtype: np.dtype) -> bool:
         """Whether an array of this shape and type still fits; it counts from now on."""

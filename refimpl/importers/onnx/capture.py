@@ -15,15 +15,16 @@ from refimpl.importers.onnx.call import Budget, Call, Scope
 from refimpl.importers.onnx.checking import Step, initialisers, opset_of, reads, steps
 from refimpl.importers.onnx.folding import FOLDS, folded
 from refimpl.importers.onnx.functions import inlined
-from refimpl.importers.onnx.inputs import Shapes, bind, fixed_sizes
+from refimpl.importers.onnx.inputs import bind, fixed_sizes
 from refimpl.importers.onnx.operands import Known, Operand, Value
 from refimpl.importers.onnx.reading import Source, read
 from refimpl.importers.onnx.table import RULES
 from refimpl.importers.onnx.tensors import Tensors
+from refimpl.importers.sizes import GivenShapes
 from refimpl.importers.unrolled import refuse_unrolled
 
 
-def capture(model: str | Path | onnx.ModelProto, *, shapes: Shapes | None = None) -> Graph:
+def capture(model: str | Path | onnx.ModelProto, *, shapes: GivenShapes | None = None) -> Graph:
     """The Graph of what an ONNX model of float32 computes at inference.
 
     Constants keep their names; values are called as in the model, with what is between the nodes
@@ -32,7 +33,8 @@ def capture(model: str | Path | onnx.ModelProto, *, shapes: Shapes | None = None
 
     Args:
         model: a file, with its external tensors beside it; or a model in memory.
-        shapes: sizes of inputs that the model leaves open, by the input's name.
+        shapes: of inputs of which the model leaves sizes open, by the name; of the only input, a
+            shape alone.
 
     Raises:
         CaptureError: the file is damaged or lies, or something in it has no counterpart here; the
@@ -40,23 +42,24 @@ def capture(model: str | Path | onnx.ModelProto, *, shapes: Shapes | None = None
     """
     source = read(model)
     try:
-        return _Capture(source, shapes or {}).graph()
+        return _Capture(source, shapes).graph()
     except UnicodeDecodeError as error:
         raise CaptureError(f"{source.name} is damaged: it holds text that is not UTF-8") from error
 
 
-_KNOWN = {*RULES, *FOLDS, "If"}
+KNOWN = {*RULES, *FOLDS, "If"}
+"""The operators that a model may have."""
 
 
 class _Capture:
     """One walk."""
 
-    def __init__(self, source: Source, shapes: Shapes) -> None:
+    def __init__(self, source: Source, shapes: GivenShapes | None) -> None:
         self.name = source.name
         model = inlined(source.model)
         self.opset = opset_of(model)
         self.proto = model.graph
-        self.steps = steps(self.proto, self.opset, _KNOWN)
+        self.steps = steps(self.proto, self.opset, KNOWN)
         budget = Budget(source.size)
         self.tensors = Tensors(source.folder, budget)
         constants = set(initialisers(self.proto))
@@ -127,7 +130,7 @@ class _Capture:
         graphs = call.attribute("then_branch"), call.attribute("else_branch")
         graph = graphs[0 if condition.item() else 1]
         call.require(not graph.input and len(graph.output) == call.outputs, "its graph has inputs")
-        inner = steps(graph, self.opset, _KNOWN, outer=self.values)
+        inner = steps(graph, self.opset, KNOWN, outer=self.values)
         self.values = self.values.new_child()
         self.constants(graph, inner)
         for step in inner:

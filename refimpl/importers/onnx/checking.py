@@ -65,22 +65,39 @@ def steps(
         CaptureError: a name is hostile, defined twice or not before its use; or an operator is
             unknown: then all unknown ones are named.
     """
-    if len(graph.node) > _MOST_NODES:
-        raise CaptureError(f"the model has {len(graph.node)} nodes, more than {_MOST_NODES}")
-    _check_names(graph)
-    _check_order(graph, outer)
-    nodes = list(_live(graph))
-    found = [_step(node, opset) for node in nodes]
-    unknown = [
-        _place(node, opset) + ": there is no operator for it here"
-        for node, step in zip(nodes, found, strict=True)
-        if step is None or node.op_type not in known
-    ]
+    nodes = live_nodes(graph, outer)
+    unknown = unsupported(nodes, opset, known)
     if unknown:
         hidden = len(unknown) - _MOST_LINES
         more = [f"and {hidden} more"] if hidden > 0 else []
         raise CaptureError("\n".join([*unknown[:_MOST_LINES], *more]))
-    return [step for step in found if step is not None]
+    return [step for node in nodes if (step := _step(node, opset)) is not None]
+
+
+def live_nodes(graph: GraphProto, outer: Container[str] = ()) -> list[NodeProto]:
+    """The nodes that the outputs depend on, in the model's order, of whatever operators.
+
+    Args:
+        graph: the model's, or one inside of it.
+        outer: what is defined around it.
+
+    Raises:
+        CaptureError: a name is hostile, defined twice or not before its use.
+    """
+    if len(graph.node) > _MOST_NODES:
+        raise CaptureError(f"the model has {len(graph.node)} nodes, more than {_MOST_NODES}")
+    _check_names(graph)
+    _check_order(graph, outer)
+    return list(_live(graph))
+
+
+def unsupported(nodes: Iterable[NodeProto], opset: int, known: Container[str]) -> list[str]:
+    """A sentence, with its place, for every node whose operator has no counterpart here."""
+    return [
+        f"{_place(node, opset)}: there is no operator for it here"
+        for node in nodes
+        if node.op_type not in known or _step(node, opset) is None
+    ]
 
 
 def _step(node: NodeProto, opset: int) -> Step | None:

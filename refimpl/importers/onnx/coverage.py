@@ -10,6 +10,7 @@ outputs to expect.  Each is captured, evaluated and compared.  Where an operator
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import sys
 import warnings
@@ -180,13 +181,16 @@ def _operators() -> set[str]:
     return {s.name for s in defs.get_all_schemas() if not s.domain and not s.deprecated}
 
 
-def _main(arguments: list[str]) -> None:
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="Run onnx's own tests of its operators.")
+    parser.add_argument("--write", action="store_true", help="write docs/operators.md")
+    write = parser.parse_args().write
     text = report(outcomes())
-    if arguments == ["--write"]:
+    if write:
         _REPORT.write_text(text)
     else:
         sys.stdout.write(text)
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    _main()

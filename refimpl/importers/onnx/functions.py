@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import onnx
 from onnx import inliner
 
@@ -21,7 +23,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     if not model.functions:
         return model
     sizes = _sizes(model)
-    total = sum(sizes.get(_called(node), 1) for node in model.graph.node)
+    total = sum(sizes.get(_called(node), 1) for node in _nested(model.graph.node))
     if total > _MOST_NODES:
         raise CaptureError(f"the model has {total} nodes with its functions, over {_MOST_NODES}")
     try:
@@ -47,11 +49,21 @@ def _sizes(model: onnx.ModelProto) -> dict[_Name, int]:
         ready = [
             name
             for name, body in waiting.items()
-            if not any(_called(node) in waiting for node in body.node)
+            if not any(_called(node) in waiting for node in _nested(body.node))
         ]
         if not ready:
             names = ", ".join(repr(name) for _, name, _ in list(waiting)[:5])
             raise CaptureError(f"functions of the model call one another in a circle: {names}")
         for name in ready:
-            sizes[name] = sum(sizes.get(_called(node), 1) for node in waiting.pop(name).node)
+            nodes = _nested(waiting.pop(name).node)
+            sizes[name] = sum(sizes.get(_called(node), 1) for node in nodes)
     return sizes
+
+
+def _nested(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those of the graphs inside them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _nested(graph.node)

@@ -76,7 +76,10 @@ def _equal_parts(call: Call, size: int, count: int) -> Shape:
 
 
 def gather(call: Call) -> Operand:
-    """Gather: by known indices; or rows of a constant table by indices given to the network."""
+    """Gather: by known indices; or rows of a constant table by indices given to the network.
+
+    The latter are counted from the front: a negative one is out of an embedding's range.
+    """
     data, indices = call.operand(0), call.operand(1)
     axis = call.axis(call.attribute("axis", 0), len(data.shape))
     if isinstance(indices, Value):

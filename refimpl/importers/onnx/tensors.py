@@ -26,7 +26,7 @@ class Tensors:
     """Reads tensors of one model."""
 
     def __init__(self, folder: Path | None, budget: Budget) -> None:
-        """Args: where the model lies, and how much a sparse tensor may grow."""
+        """Args: where the model lies, and what it may grow to as it is read."""
         self.folder = folder
         self.budget = budget
 
@@ -90,6 +90,7 @@ class Tensors:
                 raise CaptureError(f"{what} ends behind the end of {path.name}")
             with path.open("rb") as file:
                 file.seek(offset)
+                self.budget.grow(length)
                 return file.read(length)
         except OSError as error:
             raise CaptureError(
