@@ -25,6 +25,7 @@ HEIGHTS = (1, 2, 4, 8)
 _PER_PIECE = 2.5  # a vector copied to the panel
 _PER_RESULT = 2.5  # a sum stored where its filter and position lie
 _PER_INPUT = 2.0  # a value of x made planar
+_FROM_L2 = 1.2  # a vector of the panel where it does not stay in L1
 _PER_TILE = 20.0  # a tile's addresses and loop
 _MOST_COMPARED = 2**33  # weights that are compared to put filters in order
 
@@ -71,8 +72,9 @@ def _tiles(problem: ConvProblem, target: Target, rows: int) -> Iterator[Schedule
     most = max(1, (target.registers - spare) // (rows + 1))
     for vectors in range(1, min(most, ceil(prod(problem.output) / lanes)) + 1):
         tile = (1, vectors * lanes)
-        block = _channel_block(problem, target, tile[1])
-        yield Schedule(rows, lanes, tile, 1, block, False, panel=_together(problem, target))
+        for cache in (target.l1_bytes // 2, target.l2_bytes // 16):
+            block = _channel_block(problem, cache, tile[1])
+            yield Schedule(rows, lanes, tile, 1, block, False, panel=_together(problem, target))
 
 
 def _together(problem: ConvProblem, target: Target) -> int:
@@ -80,12 +82,15 @@ def _together(problem: ConvProblem, target: Target) -> int:
     return 2 if 4 * int(problem.stored.sum()) > target.l2_bytes // 2 else 1
 
 
-def _channel_block(problem: ConvProblem, target: Target, positions: int) -> int:
-    """Channels whose panel stays in L2 beside weights and sums, the channels divided evenly."""
-    _, channels, *kernel = problem.stored.shape
-    column = 4 * positions * prod(kernel)
-    fitting = max(1, target.l2_bytes // 16 // column)
+def _channel_block(problem: ConvProblem, cache: int, positions: int) -> int:
+    """Channels whose panel, of one tile, takes so many bytes; the channels divided evenly."""
+    channels = problem.stored.shape[1]
+    fitting = max(1, cache // _panel_bytes(problem, 1, positions))
     return ceil(channels / ceil(channels / fitting))
+
+
+def _panel_bytes(problem: ConvProblem, channels: int, positions: int) -> int:
+    return 4 * positions * channels * prod(problem.stored.shape[2:])
 
 
 def _cycles(
@@ -95,8 +100,10 @@ def _cycles(
     vectors, total = positions // s.lanes, prod(problem.output)
     tiles, blocks = ceil(total / positions), ceil(channels / s.channel_block)
     arithmetic = s.rows * vectors / target.pipes
-    fetched = vectors + s.rows + 1
-    column = max(arithmetic, fetched / target.loads, target.latency) + 0.5
+    fetched = (vectors + s.rows + 1) / target.loads
+    if _panel_bytes(problem, s.channel_block, positions) > target.l1_bytes // 2:
+        fetched = max(fetched, vectors * _FROM_L2)
+    column = max(arithmetic, fetched, target.latency) + 0.5
     held = 2 * s.rows * vectors / target.loads + _PER_TILE
     strips = columns.sum() * column + len(columns) * blocks * held
     pieces = vectors + positions / width
