@@ -30,9 +30,7 @@ _PER_TILE = 20.0  # a tile's addresses and loop
 _MOST_COMPARED = 2**33  # weights that are compared to put filters in order
 
 
-def panel_schedules(
-    problem: ConvProblem, target: Target
-) -> Iterator[tuple[str, float, Schedule]]:
+def panel_schedules(problem: ConvProblem, target: Target) -> Iterator[tuple[str, float, Schedule]]:
     """(name, predicted cycles, schedule) of the best tile of every height."""
     if target.grid or not problem.panels or prod(problem.output) < target.lanes:
         return
@@ -67,7 +65,7 @@ def union_columns(keep: np.ndarray, order: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _tiles(problem: ConvProblem, target: Target, rows: int) -> Iterator[Schedule]:
-    """Every tile that the registers hold: sums, inputs, and a weight (two where mul stands alone)."""
+    """Every tile that the registers hold: its sums, its inputs, a weight and what mul makes."""
     lanes, spare = target.lanes, 1 if target.has("fma") else 2
     most = max(1, (target.registers - spare) // (rows + 1))
     for vectors in range(1, min(most, ceil(prod(problem.output) / lanes)) + 1):
@@ -93,9 +91,7 @@ def _panel_bytes(problem: ConvProblem, channels: int, positions: int) -> int:
     return 4 * positions * channels * prod(problem.stored.shape[2:])
 
 
-def _cycles(
-    problem: ConvProblem, target: Target, s: Schedule, columns: np.ndarray
-) -> float:
+def _cycles(problem: ConvProblem, target: Target, s: Schedule, columns: np.ndarray) -> float:
     channels, positions, width = problem.stored.shape[1], s.tile[1], problem.output[-1]
     vectors, total = positions // s.lanes, prod(problem.output)
     tiles, blocks = ceil(total / positions), ceil(channels / s.channel_block)

@@ -92,7 +92,9 @@ def choose(problem: ConvProblem, target: Target) -> tuple[Schedule, Choice]:
         name = f"{rows}x{prod(schedule.tile)} v{lanes}"
         if name not in best or cycles < best[name][0]:
             best[name] = (cycles, schedule)
-    best |= {name: (cycles, schedule) for name, cycles, schedule in panel_schedules(problem, target)}
+    best |= {
+        name: (cycles, schedule) for name, cycles, schedule in panel_schedules(problem, target)
+    }
     winner = min(best, key=lambda name: best[name][0])
     schedule = best[winner][1]
     candidates = tuple(sorted(((n, round(c)) for n, (c, _) in best.items()), key=lambda x: x[1]))

@@ -26,7 +26,6 @@ from jit.kernels.activation import Activation, activate
 from jit.kernels.conv import multiply_add
 from jit.program import Buffer, Load, Param, Program, Statement, Store, Value, call, nest
 
-
 POSITIONS = {"y": "place", "z": "other"}
 """The table of where positions begin, by buffer."""
 
@@ -52,7 +51,10 @@ class PanelKernel:
     @property
     def name(self) -> str:
         """Kind, rows x positions, lanes, epilogue."""
-        parts = [f"f32_panel_{self.rows}x{self.positions}", f"v{self.lanes}p{self.pieces}to{self.block}"]
+        parts = [
+            f"f32_panel_{self.rows}x{self.positions}",
+            f"v{self.lanes}p{self.pieces}to{self.block}",
+        ]
         parts += [self.activation[0]] if self.activation else []
         parts += ["add"] if self.residual else []
         return "_".join(parts)

@@ -28,6 +28,7 @@ __all__ = ["Launch", "Ref", "launches", "segment_of"]
 
 Rule = Callable[[Lowering, Step], Iterator[Launch]]
 
+
 def _conv(to: Lowering, step: Step) -> Iterator[Launch]:
     over_positions = step.schedule is not None and step.schedule.panel
     yield from (panel.panel_conv if over_positions else contraction.conv)(to, step)

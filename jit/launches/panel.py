@@ -17,7 +17,6 @@ from jit.launches.axes import corner
 from jit.launches.contraction import Contraction, conv_sizes
 from jit.launches.form import Launch, Lowering, Operand, launch
 from jit.launches.plain import copy, walk
-from refimpl.graph import Shape
 from refimpl.plan import Place, PlanError, Step, output_positions
 from refimpl.plan.panels import Panels, panels_of
 
@@ -31,7 +30,7 @@ def panel_conv(to: Lowering, step: Step) -> Iterator[Launch]:
     panels = panels_of(step, weight, (x.place.shape[0], *work.spatial), to.plan.threads)
     planar, panel, sums = (to.operand(name) for name in step.scratch)
     yield from _planar(to, work, panels, planar)
-    tables = _positions(to, work, panels) | _columns(work, panels) | _strips(to, work, panels)
+    tables = _positions(work, panels) | _columns(work, panels) | _strips(to, work, panels)
     s = work.schedule
     kernel = PanelKernel(
         s.rows,
@@ -77,9 +76,7 @@ def _sizes(
     return sizes
 
 
-def _planar(
-    to: Lowering, work: Contraction, panels: Panels, planar: Operand
-) -> Iterator[Launch]:
+def _planar(to: Lowering, work: Contraction, panels: Panels, planar: Operand) -> Iterator[Launch]:
     """x copied, phase by phase along width; then zeros for the vector that reaches past the end."""
     step, x, block = work.step, work.x, work.x.place.layout.block
     extents, begin = panels.planar, x
@@ -123,23 +120,21 @@ def _phases(
     pitch = phases * width
     plane = prod(outer) * pitch
     ys = tuple(prod(outer[i + 1 :]) * pitch for i in range(len(outer)))
+    box = (images, (c1 - c0) // count, *outer, count)
+    begins = (xs[0], xs[1], *xs[2:-1], 1)
+    rows = (panels.weight[1] * plane, count * plane, *ys, plane)
     for phase in range(phases):
         there = -(-(panels.reach[-1] - phase) // phases)
-        if there < 1:
-            continue
-        shape = (images, (c1 - c0) // count, *outer, count, there)
-        yield from copy(
-            to,
-            work.step,
-            source.skip(phase * block),
-            planar.skip(c0 * plane + phase * width),
-            shape,
-            (xs[0], xs[1], *xs[2:-1], 1, phases * block),
-            (panels.weight[1] * plane, count * plane, *ys, plane, 1),
-        )
+        x, y = source.skip(phase * block), planar.skip(c0 * plane + phase * width)
+        if there > 0:
+            sizes, step = (*box, there), phases * block
+            yield from copy(to, work.step, x, y, sizes, (*begins, step), (*rows, 1))
+        if there < width:  # no position needs what a vector reads there, but it must be something
+            rest = {"y": y.skip(there)}
+            yield from walk(to, work.step, "fill", (*box, width - there), rest, {"y": (*rows, 1)})
 
 
-def _positions(to: Lowering, work: Contraction, panels: Panels) -> dict[str, np.ndarray]:
+def _positions(work: Contraction, panels: Panels) -> dict[str, np.ndarray]:
     """Tables by position: where it reads and writes; and the pieces that make a tile's vectors."""
     at = np.indices(panels.output).reshape(len(panels.output), -1).astype(np.int64)
     corner_of = _planar_offset(panels, at)

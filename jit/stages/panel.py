@@ -1,4 +1,4 @@
-"""Panel packing (implicit im2col): what a block of columns reads is packed, then strips sum over it.
+"""Panel packing (implicit im2col): pack what a block of columns reads, then let strips sum it.
 
 The columns that any strip keeps are laid side by side, a tile of positions each, once for every
 group of tiles and block of columns; all strips then read whole aligned vectors from a panel that
@@ -20,7 +20,20 @@ from jit.index import Index, at, index, minimum
 from jit.kernels.activation import activate
 from jit.kernels.conv import multiply_add
 from jit.kernels.panel import POSITIONS, PanelKernel, distance, epilogue
-from jit.program import Block, Buffer, For, If, Let, Load, Param, Program, Statement, Store, loop, nest
+from jit.program import (
+    Block,
+    Buffer,
+    For,
+    If,
+    Let,
+    Load,
+    Param,
+    Program,
+    Statement,
+    Store,
+    loop,
+    nest,
+)
 
 _TILE = index("g") * "T" + index("t")
 
@@ -30,11 +43,18 @@ def panel(program: Program, kernel: PanelKernel) -> Program:
     begin, end = index("part") * "G" // index("PARTS"), (index("part") + 1) * "G" // index("PARTS")
     tiles = minimum("T", index("TILES") - index("g") * "T")
     group = (
-        loop("b", "NB", loop("t", tiles, *_pack(kernel)), loop("s", "S", loop("t", tiles, *_sum(kernel)))),
+        loop(
+            "b",
+            "NB",
+            loop("t", tiles, *_pack(kernel)),
+            loop("s", "S", loop("t", tiles, *_sum(kernel))),
+        ),
         loop("t", tiles, _store(kernel)),
     )
     body = loop("part", "PARTS", For("g", begin, end, group))
-    return replace(program, params=_params(program), buffers=_buffers(program, kernel), body=(body,))
+    return replace(
+        program, params=_params(program), buffers=_buffers(program, kernel), body=(body,)
+    )
 
 
 def _pack(kernel: PanelKernel) -> Block:
@@ -44,7 +64,10 @@ def _pack(kernel: PanelKernel) -> Block:
     copies: list[Statement] = []
     for c in range(kernel.pieces):
         piece = _TILE * kernel.pieces + c
-        places += [Let(f"to{c}", at("to", piece)), Let(f"from{c}", at("corner", at("start", piece)))]
+        places += [
+            Let(f"to{c}", at("to", piece)),
+            Let(f"from{c}", at("corner", at("start", piece))),
+        ]
         to = row + index(f"to{c}") + index("e")
         source = at("column", at("used", "k")) + index(f"from{c}") + index("e")
         copy = Store("panel", (index("part"), index("t"), to), Load("x", (source,)))
@@ -62,7 +85,12 @@ def _sum(kernel: PanelKernel) -> Block:
     start = nest(tile, Store("sums", y.subscript, Load("bias", (row,))))
     product = multiply_add(kernel.fused, Load("values", (index("j"), index("r"))), x, y)
     strip = index("s") * "NB" + index("b")
-    total = For("j", at("first", strip), at("first", strip + 1), (nest(tile, Store("sums", y.subscript, product)),))
+    total = For(
+        "j",
+        at("first", strip),
+        at("first", strip + 1),
+        (nest(tile, Store("sums", y.subscript, product)),),
+    )
     block: list[Statement] = [If(index("b"), index(0), (start,)), total]
     if kernel.activation and not kernel.residual:
         end = nest(tile, Store("sums", y.subscript, activate(kernel.activation, y)))
@@ -97,12 +125,23 @@ def _params(program: Program) -> tuple[Param, ...]:
 
 def _buffers(program: Program, kernel: PanelKernel) -> tuple[Buffer, ...]:
     flat, rows = (index(1),), index("S") * kernel.rows
-    tables: dict[str, Index] = {
-        "offset": index("J"), "first": index("S") * "NB" + 1, "used": index("U"), "block": index("NB") + 1,
-        "start": index("TILES") * kernel.pieces, "to": index("TILES") * kernel.pieces,
-    }  # fmt: skip
+    pieces = index("TILES") * kernel.pieces
+    tables = {
+        "offset": index("J"),
+        "first": index("S") * "NB" + 1,
+        "used": index("U"),
+        "block": index("NB") + 1,
+        "start": pieces,
+        "to": pieces,
+    }
     packed = [
-        Buffer("values", "read", "f32", (index("J"), index(kernel.rows)), (index(kernel.rows), index(1))),
+        Buffer(
+            "values",
+            "read",
+            "f32",
+            (index("J"), index(kernel.rows)),
+            (index(kernel.rows), index(1)),
+        ),
         *(Buffer(name, "read", "i32", (size,), flat) for name, size in tables.items()),
         _scratch("panel", [index("PARTS"), index("T"), index("ROOM")]),
         _scratch("sums", [index("PARTS"), index("T"), rows, index(kernel.positions)]),

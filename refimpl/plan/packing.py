@@ -76,7 +76,9 @@ def _check_panels(step: Step, x: Place, plan: Plan) -> None:
         step.name,
         f"its strips do not hold each of {filters} filters once",
     )
-    panels = panels_of(step, weight.shape, (x.shape[0], *output_positions(plan, step)), plan.threads)
+    panels = panels_of(
+        step, weight.shape, (x.shape[0], *output_positions(plan, step)), plan.threads
+    )
     wanted = panels.places(step.name)
     places = [plan.places[name] for name in step.scratch]
     same = [(p.shape, p.layout) for p in places] == [(p.shape, p.layout) for p in wanted.values()]

@@ -1,10 +1,10 @@
 """The scratch of a contraction whose vectors hold positions: three values beside its result.
 
-    planar  x as neighbouring positions read it: [N][C][D][H][stride along width][W / stride], only
-            what the kernel reaches, halo included; without spatial axes [C][N].  One vector more
-            at the end, since whole vectors are read
-    panel   [threads][tiles][columns of a block * positions of a tile, and one vector more]
-    sums    [threads][tiles][rows of all strips][positions of a tile]
+planar  x as neighbouring positions read it: [N][C][D][H][stride along width][W / stride], only
+        what the kernel reaches, halo included; without spatial axes [C][N].  One vector more
+        at the end, since whole vectors are read
+panel   [threads][tiles][columns of a block * positions of a tile, and one vector more]
+sums    [threads][tiles][rows of all strips][positions of a tile]
 """
 
 from __future__ import annotations
