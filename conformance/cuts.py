@@ -6,20 +6,24 @@ blocks of channels, say, would only show on layers too large to draw often.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from jit.decide.schedule import heights, last_strip_fits
-from jit.target import target
+import numpy as np
+
+from jit.decide.repack import repacked
+from jit.decide.schedule import last_strip_fits
+from jit.target import Target, target
 from refimpl.plan import Plan, Schedule, Step
-from refimpl.tiles import Tiles, pack, unpack
 
 
 @dataclass(frozen=True)
 class Cut:
     """How every convolution of a Plan is cut.
 
-    vectors: of filters in a strip; narrower: how often the width of these vectors is halved;
-    tile: output positions along height and width; channels: in a block.
+    vectors: of filters in a strip, or filters where vectors are of positions; narrower: how often
+    the width of these vectors is halved; tile: output positions along height and width, or vectors
+    of positions along the latter; channels: in a block; panel: tiles of positions that share one,
+    0 for vectors of filters.
     """
 
     vectors: int
@@ -27,28 +31,38 @@ class Cut:
     tile: tuple[int, int]
     channels: int
     filters_first: bool
+    panel: int = 0
 
 
 def recut(plan: Plan, cut: Cut) -> Plan:
     """The plan with every convolution, and product of a recurrence, cut as said, as far as its
     size allows.  Convolutions by Winograd stay as they are."""
-    steps, weights = [], dict(plan.weights)
+    machine = target(plan.target)
     for step in plan.steps:
-        if step.schedule is not None and step.winograd is None:
-            step, weights[step.weight] = _recut(plan, step, step.schedule, cut)
-        steps.append(step)
-    return replace(plan, steps=tuple(steps), weights=weights)
+        if step.schedule is None or step.winograd is not None:
+            continue
+        if cut.panel and step.op == "conv" and not machine.grid:
+            filters = plan.weights[step.weight].shape[0]
+            backwards = np.arange(filters)[::-1]  # as far from the order they come in as can be
+            plan = repacked(plan, step.name, _over_positions(plan, step, cut, machine), backwards)
+        else:
+            plan = repacked(plan, step.name, _over_filters(plan, step, step.schedule, cut, machine))
+    return plan
 
 
-def _recut(plan: Plan, step: Step, old: Schedule, cut: Cut) -> tuple[Step, Tiles]:
-    weight, stored = unpack(plan.weights[step.weight])
-    lanes = max(1, target(plan.target).lanes >> cut.narrower)
+def _over_positions(plan: Plan, step: Step, cut: Cut, machine: Target) -> Schedule:
+    lanes = max(1, machine.lanes >> cut.narrower)
+    channels = min(cut.channels, plan.weights[step.weight].shape[1])
+    tile = (1, cut.tile[1] * lanes)
+    return Schedule(cut.vectors, lanes, tile, 1, channels, False, cut.panel)
+
+
+def _over_filters(plan: Plan, step: Step, old: Schedule, cut: Cut, machine: Target) -> Schedule:
+    filters, available, *_ = plan.weights[step.weight].shape
+    lanes = max(1, machine.lanes >> cut.narrower)
     # A run reads neighbours in memory, so a block of channels holds whole runs.
-    channels = -(-min(cut.channels, weight.shape[1]) // old.run) * old.run
-    filters, block = weight.shape[0], plan.places[step.name].layout.block
-    vectors = cut.vectors
+    channels = -(-min(cut.channels, available) // old.run) * old.run
+    vectors, block = cut.vectors, plan.places[step.name].layout.block
     while not last_strip_fits(filters, vectors * lanes, lanes, block):
         vectors -= 1
-    schedule = Schedule(vectors * lanes, lanes, cut.tile, old.run, channels, cut.filters_first)
-    strips = heights(filters, schedule.rows, lanes)
-    return replace(step, schedule=schedule), pack(weight, stored, strips, channels)
+    return Schedule(vectors * lanes, lanes, cut.tile, old.run, channels, cut.filters_first)

@@ -12,6 +12,7 @@ import numpy as np
 
 from jit.interpreter import Memory, interpret
 from jit.kernels.conv import ConvKernel
+from jit.kernels.panel import PanelKernel
 from jit.launches import Launch, Ref, launches, segment_of
 from jit.launches.winograd import product_weight
 from jit.pipeline import lower
@@ -68,7 +69,7 @@ class _Machine:
     def launch(self, launch: Launch) -> None:
         program = self.program(launch)
         memory = {name: self.memory(ref, program, name) for name, ref in launch.buffers}
-        if isinstance(launch.kernel, ConvKernel):
+        if isinstance(launch.kernel, ConvKernel | PanelKernel):
             memory["w"] = Memory.holding(self.dense_weight(launch))
         known = {b.name for b in program.buffers}
         params = {p.name: launch.params[p.name] for p in program.params}
@@ -82,15 +83,16 @@ class _Machine:
         return Memory.holding(self.integers if table else self.floats, ref.offset // 4)
 
     def dense_weight(self, launch: Launch) -> np.ndarray:
-        """The rows of a region as the naive loops want them: every weight, pruned ones zero."""
+        """The rows of a region, in the order of their strips: every weight, pruned ones zero."""
         step = next(s for s in self.plan.steps if s.name == launch.step)
         if step.winograd is not None:
             return product_weight(self.plan, launch)
-        weight, _ = unpack(self.plan.weights[step.weight])
-        rows = np.zeros((launch.params["F"], *weight.shape[1:]))
-        mine = weight[launch.first_row : launch.first_row + len(rows)]
-        rows[: len(mine)] = mine
-        return rows
+        tiles = self.plan.weights[step.weight]
+        weight, _ = unpack(tiles)
+        strips = np.concatenate([strip[0].rows for strip in tiles.strips])
+        rows = strips[launch.first_row :][: launch.params["F"]]
+        real = (rows >= 0).reshape(-1, *[1] * (weight.ndim - 1))
+        return np.where(real, weight[rows], 0.0)
 
     def value(self, name: str) -> np.ndarray:
         place = self.plan.places[name]
@@ -103,7 +105,7 @@ def stage_names(plan: Plan) -> list[str]:
     """Every stage that the plan's convolutions go through, in order."""
     names: dict[str, None] = {}
     for launch in launches(plan, target(plan.target))[0]:
-        if isinstance(launch.kernel, ConvKernel):
+        if isinstance(launch.kernel, ConvKernel | PanelKernel):
             names |= dict.fromkeys(e.name for e in lower(launch.kernel).entries)
     return list(names)
 

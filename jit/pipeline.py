@@ -17,17 +17,19 @@ from jit.kernels.depthwise import DepthwiseKernel
 from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
 from jit.kernels.matmul import MatmulKernel
 from jit.kernels.norms import LocalResponseKernel, NormKernel
+from jit.kernels.panel import PanelKernel
 from jit.kernels.plain import MapKernel, ReduceKernel
 from jit.kernels.recurrent import CellKernel
 from jit.kernels.softmax import SoftmaxKernel
 from jit.kernels.winograd import WinogradInputKernel, WinogradOutputKernel
-from jit.program import Program
+from jit.program import Kind, Program
 from jit.rewrite import mark
 from jit.stages.address import address
 from jit.stages.channels import channels
 from jit.stages.compact import compact
 from jit.stages.fuse import fuse
 from jit.stages.jam import jam
+from jit.stages.panel import panel
 from jit.stages.parallel import parallel
 from jit.stages.partial import partial
 from jit.stages.promote import promote
@@ -92,6 +94,38 @@ def conv_stages(k: ConvKernel) -> list[Stage]:
         ),
         _address(),
         _parallel(["s", "n", "od", "oht", "owt"], k.grid),
+    ]
+
+
+def panel_stages(k: PanelKernel) -> list[Stage]:
+    """From naive loops to register tiles of rows by positions over a packed panel."""
+    tile: dict[str, Kind] = {"r": "unroll", "pb": "unroll"}
+    return [
+        Stage(
+            "panel",
+            "pack what a block of columns reads, and sum strips of kept columns over it",
+            lambda p: panel(p, k),
+        ),
+        Stage(
+            "positions",
+            "make neighbouring positions a vector",
+            lambda p: spread(p, "p", k.lanes, "v", "vector"),
+        ),
+        Stage(
+            "jam",
+            "unroll the tile inside the loop over columns",
+            lambda p: replace(p, body=mark(p.body, tile)),
+        ),
+        Stage(
+            "promote", "hold the tile's sums in registers", lambda p: promote(p, "sums", within="s")
+        ),
+        Stage(
+            "reuse",
+            "load weights and inputs of a column once",
+            lambda p: reuse(p, "j", {"values": "wreg", "panel": "xreg"}),
+        ),
+        _address(),
+        _parallel(["part"], False),
     ]
 
 
@@ -213,6 +247,8 @@ def stages(kernel: Kernel) -> list[Stage]:
     match kernel:
         case ConvKernel():
             return conv_stages(kernel)
+        case PanelKernel():
+            return panel_stages(kernel)
         case PoolKernel() | ElementKernel() | HaloKernel():
             outer = ["cb" if kernel.block > 1 else "c", "n", *_POSITIONS]
             return channelwise_stages(

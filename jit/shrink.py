@@ -13,6 +13,7 @@ from jit.decide.schedule import heights
 from refimpl.graph import Constant
 from refimpl.layout import Layout
 from refimpl.plan import Choice, Place, Plan, PlanError, Step, output_positions
+from refimpl.plan.panels import panels_of
 from refimpl.tiles import pack, unpack
 
 _MACS = 100_000
@@ -45,7 +46,7 @@ def shrink(plan: Plan, name: str) -> Plan:
         covers=(),
         choice=Choice("shrunk", f"{name} with fewer filters, channels, positions"),
     )
-    strips = heights(filters, schedule.rows, schedule.lanes)
+    strips = heights(filters, schedule.rows, schedule.grain)
     bias = plan.constants[step.bias].array[:filters]
     return _assemble(
         plan,
@@ -69,7 +70,7 @@ def _sizes(plan: Plan, step: Step, stored: np.ndarray) -> tuple[int, int, tuple[
     assert s is not None
     rank = stored.ndim - 2
     f, c = stored.shape[:2]
-    filters = min(f, s.rows + max(1, s.lanes - 1))
+    filters = min(f, s.rows + max(1, 1 if s.panel else s.lanes - 1))
     taps = prod(stored.shape[2:])
     output = output_positions(plan, step)
     spatial = list(output)
@@ -79,7 +80,7 @@ def _sizes(plan: Plan, step: Step, stored: np.ndarray) -> tuple[int, int, tuple[
         spatial[-2] = min(output[-2], s.tile[0] + (1 if s.tile[0] > 1 else 0))
     if rank > 2:
         spatial[0] = min(output[0], 2)
-    padded = sum(heights(filters, s.rows, s.lanes))
+    padded = sum(heights(filters, s.rows, s.grain))
     channels = max(1, min(c, _MACS // max(1, padded * prod(spatial) * taps)))
     if channels > s.run:
         channels = channels // s.run * s.run
@@ -122,6 +123,11 @@ def _assemble(
         places["r:in"] = Place(y_shape, Layout(y_layout.block, plain), "arena")
         steps.append(Step("r:in", "relayout", ("r",), choice=move))
         names = ("x", "r")
+    if step.schedule is not None and step.schedule.panel:
+        weight = replace_weights["weight"].shape
+        scratch = panels_of(step, weight, (1, *spatial), 1).places(step.name)
+        places |= scratch
+        step = replace(step, scratch=tuple(scratch))
     steps += [step, Step("y:out", "relayout", ("y",), choice=move)]
     result = Plan(
         plan.name,

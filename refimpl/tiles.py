@@ -78,9 +78,11 @@ def pack(
     stored: np.ndarray,
     heights: Sequence[int],
     channel_block: int,
+    order: np.ndarray | None = None,
 ) -> Tiles:
-    """Pack the entries of `weight` (F, C, *K) in strips of consecutive rows of the given heights.
+    """Pack the entries of `weight` (F, C, *K) in strips of rows of the given heights.
 
+    The rows are those of `order`, a permutation of F, or as they come; padding rows are last.
     `stored` is a mask of the same shape; a strip stores every column in which any of its rows is
     stored.  Columns are in the order of `column_order`, so that a block of channels stays in cache
     and neighbours in memory follow each other.
@@ -92,19 +94,43 @@ def pack(
     if sum(heights) < f or any(h < 1 for h in heights):
         raise TilesError(f"strips of {tuple(heights)} rows do not cover {f} filters")
     matrix, keep = weight.reshape(f, -1), stored.reshape(f, -1)
-    order = column_order(weight.shape, channel_block).astype(np.int32)
+    filters = np.arange(f) if order is None else order
+    wanted = column_order(weight.shape, channel_block).astype(np.int32)
     strips, row = [], 0
     for height in heights:
-        rows = np.arange(row, row + height)
-        real = rows[rows < f]
+        real = filters[row : row + height]
         used = np.any(keep[real], axis=0)
-        columns = order[used[order]]
+        columns = wanted[used[wanted]]
         values = np.zeros((columns.size, height), np.float32)
         values[:, : real.size] = matrix[real][:, columns].T
-        ids = np.where(rows < f, rows, -1).astype(np.int32)
+        ids = np.full(height, -1, np.int32)
+        ids[: real.size] = real
         strips.append((Tile(ids, columns, values),))
         row += height
     return Tiles(tuple(weight.shape), tuple(strips))
+
+
+def alike(keep: np.ndarray, rows: int) -> np.ndarray:
+    """An order of the rows of a mask, bool (F, K), in which every `rows` keep much the same.
+
+    Every strip begins with the fullest row that is left and takes, one by one, the row that adds
+    the fewest columns, of those the one that fills most.
+    """
+    kept, left = keep.sum(axis=1), np.ones(len(keep), bool)
+    words = np.packbits(np.pad(keep, ((0, 0), (0, -keep.shape[1] % 64))), axis=1).view(np.uint64)
+    union, order = np.zeros_like(words[0]), []
+    while left.any():
+        waiting = np.flatnonzero(left)
+        if len(order) % rows == 0:
+            union = np.zeros_like(union)
+        new = np.bitwise_count(words[waiting] & ~union).sum(axis=1, dtype=np.int64)
+        # The first of a strip adds all it has: the fullest is wanted there.
+        new = np.zeros_like(new) if len(order) % rows == 0 else new
+        chosen = int(waiting[np.lexsort((-kept[waiting], new))[0]])
+        union |= words[chosen]
+        left[chosen] = False
+        order.append(chosen)
+    return np.array(order)
 
 
 def column_order(shape: Sequence[int], channel_block: int) -> np.ndarray:

@@ -3,6 +3,7 @@ options that are refused when wrong."""
 
 import time
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -89,6 +90,13 @@ PLANS = {
     ),
     "vectors narrower than a block": lambda step, made: (
         step.schedule.lanes < made.places[step.name].layout.block
+    ),
+    "a packed panel": lambda step, _: step.schedule.panel > 0,
+    "tiles of positions that share a panel": lambda step, made: (
+        step.schedule.panel > 1 and prod(made.places[step.name].shape[2:]) > step.schedule.tile[1]
+    ),
+    "strips of filters in another order": lambda step, made: np.any(
+        np.diff(made.weights[step.weight].strips[0][0].rows) == -1
     ),
     "explicit zeros in tiles": lambda step, made: any(
         (tile.values == 0).any() for tile in made.weights[step.weight]

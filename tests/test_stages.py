@@ -19,6 +19,7 @@ from jit.kernels.depthwise import DepthwiseKernel
 from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
 from jit.kernels.matmul import MatmulKernel
 from jit.kernels.norms import LocalResponseKernel, NormKernel
+from jit.kernels.panel import PanelKernel
 from jit.kernels.plain import MapKernel, ReduceKernel
 from jit.kernels.recurrent import CellKernel
 from jit.kernels.softmax import SoftmaxKernel
@@ -40,6 +41,9 @@ KERNELS = [
     ConvKernel(1, 1, 1, (1, 3), 1, 16, 16, 1, None, False, False, False),
     ConvKernel(0, 128, 16, (1, 1), 1, 16, 16, 1, None, True, False, True),
     ConvKernel(2, 8, 8, (1, 4), 1, 1, 16, 3, ("clamp", (0.0, 6.0)), False, False, True),
+    PanelKernel(8, 16, 3, 4, 16, RELU, False, True),
+    PanelKernel(3, 4, 2, 6, 4, ("silu", ()), True, False),
+    PanelKernel(1, 1, 1, 1, 1, None, True, False),
     PoolKernel(3, 16, "maximum", False, "none"),
     PoolKernel(2, 4, "add", True, "window"),
     PoolKernel(2, 8, "add", False, "padded_window"),

@@ -35,6 +35,7 @@ def cuts(draw: DrawFn) -> Cut:
         tile=(draw(st.integers(1, 3)), draw(st.integers(1, 6))),
         channels=draw(sizes(64)),
         filters_first=draw(st.booleans()),
+        panel=draw(st.sampled_from((0, 1, 2, 3))),
     )
 
 

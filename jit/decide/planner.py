@@ -14,6 +14,7 @@ from jit.decide.draft import Draft
 from jit.decide.fold import Folded, fold
 from jit.decide.layouts import Layouts, Need
 from jit.decide.names import unused
+from jit.decide.panels import row_order
 from jit.decide.planes import useful_planes, useful_share
 from jit.decide.schedule import ConvProblem, choose, heights
 from jit.decide.tasks import check_threads, divide
@@ -24,6 +25,7 @@ from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Shape, attributes
 from refimpl.layout import Layout, plain
 from refimpl.plan import ELEMENTWISE, Choice, Place, Plan, PlanError, Step
+from refimpl.plan.panels import panels_of
 from refimpl.plan.winograd import scratch_shapes
 from refimpl.tiles import Tiles, pack
 
@@ -226,7 +228,7 @@ class _Planner:
         if axes and x.layout.block == self.machine.lanes and _is_steady(step):
             found = ways(weight.shape, (batch, *spatial), self.machine, self.algorithms)
             step = self.tiled(step, weight.shape, found)
-        return self.packed(draft, step)
+        return self.packed(draft, step, problem)
 
     def tiled(self, step: Step, weight: Shape, found: list[Way]) -> Step:
         """The step by Winograd, where that is faster than direct or alone is allowed."""
@@ -271,8 +273,8 @@ class _Planner:
         scratch = {self.fresh(f"{draft.name}:{what}"): shape for what, shape in wanted.items()}
         self.places |= {name: Place(shape, layout, "arena") for name, shape in scratch.items()}
         step = replace(step, scratch=tuple(scratch))
-        problem = ConvProblem(_required(draft.stored), (batch,), layout.block)
-        return self.packed(draft, self.scheduled(draft, step, problem, rows))
+        problem = ConvProblem(_required(draft.stored), (batch,), layout.block, panels=False)
+        return self.packed(draft, self.scheduled(draft, step, problem, rows), problem)
 
     def scheduled(self, draft: Draft, step: Step, problem: ConvProblem, times: int) -> Step:
         """The step cut in the fastest way to multiply by its stored weights, `times` each."""
@@ -286,14 +288,20 @@ class _Planner:
             kept_macs=int(stored.sum()) * times,
         )
 
-    def packed(self, draft: Draft, step: Step) -> Step:
+    def packed(self, draft: Draft, step: Step, problem: ConvProblem) -> Step:
         """The step with its weight packed as it is scheduled."""
-        weight, stored, schedule = _required(draft.weight), _required(draft.stored), step.schedule
+        weight, stored, schedule = _required(draft.weight), problem.stored, step.schedule
         assert schedule is not None
         if step.winograd is not None:  # a transformed kernel has no place for absent weights
             stored = np.ones(weight.shape, bool)
-        strips = heights(weight.shape[0], schedule.rows, schedule.lanes)
-        self.weights[f"{draft.name}.weight"] = pack(weight, stored, strips, schedule.channel_block)
+        strips, order = heights(weight.shape[0], schedule.rows, schedule.grain), None
+        if schedule.panel:
+            order = row_order(problem, schedule.rows)
+            scratch = panels_of(step, weight.shape, problem.output, 1).places(step.name)
+            self.places |= scratch
+            step = replace(step, scratch=tuple(scratch))
+        tiles = pack(weight, stored, strips, schedule.channel_block, order)
+        self.weights[f"{draft.name}.weight"] = tiles
         self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
         return replace(step, weight=f"{draft.name}.weight", bias=f"{draft.name}.bias")
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from math import ceil, prod
 
 import numpy as np
 
+from jit.decide.panels import HEIGHTS, panel_schedules, row_order, union_columns
 from jit.target import Target
 from refimpl.plan import Choice, Schedule
+from refimpl.tiles import alike
 
 Part = tuple[int, int, int]
 """(begin, end, tile) of a part of an axis."""
@@ -30,18 +32,24 @@ class ConvProblem:
 
     stored: bool (F, C, *K), True where a weight exists; output: (N, *spatial);
     x_block: channels per block of the input's layout; useful: the share of products that are not
-    with padding, and done.
+    with padding, and done; panels: whether x may be packed for vectors of positions.
     """
 
     stored: np.ndarray
     output: tuple[int, ...]
     x_block: int
     useful: float = 1.0
+    panels: bool = True
 
     @property
     def columns(self) -> np.ndarray:
         """The matrix view: bool (F, C*K)."""
         return self.stored.reshape(self.stored.shape[0], -1)
+
+    @cached_property
+    def alike(self) -> np.ndarray:
+        """The filters in an order in which neighbours keep much the same columns."""
+        return alike(self.columns, max(HEIGHTS))
 
 
 def heights(filters: int, schedule_rows: int, lanes: int) -> list[int]:
@@ -84,6 +92,9 @@ def choose(problem: ConvProblem, target: Target) -> tuple[Schedule, Choice]:
         name = f"{rows}x{prod(schedule.tile)} v{lanes}"
         if name not in best or cycles < best[name][0]:
             best[name] = (cycles, schedule)
+    best |= {
+        name: (cycles, schedule) for name, cycles, schedule in panel_schedules(problem, target)
+    }
     winner = min(best, key=lambda name: best[name][0])
     schedule = best[winner][1]
     candidates = tuple(sorted(((n, round(c)) for n, (c, _) in best.items()), key=lambda x: x[1]))
@@ -120,8 +131,13 @@ def _reason(problem: ConvProblem, s: Schedule) -> str:
     real = int(problem.stored.sum())
     strips = _strip_columns(problem.columns, heights(problem.stored.shape[0], s.rows, s.lanes))
     held = sum(columns * height for columns, height in strips)
-    fill = held / max(real, 1) - 1
     text = f"strips of {s.rows} filters by {prod(s.tile)} positions"
+    if s.panel:
+        order = row_order(problem, s.rows)
+        held = int(union_columns(problem.columns, order, s.rows).sum()) * s.rows
+        text = f"strips of {s.rows} of {'like' if np.any(np.diff(order) != 1) else 'the'} filters"
+        text += f" by {prod(s.tile)} positions of a packed panel"
+    fill = held / max(real, 1) - 1
     return f"{text}, {fill:.0%} explicit zeros" if fill > 0.005 else text
 
 

@@ -29,6 +29,7 @@ from jit.kernels.norms import (
     naive_local_response,
     naive_norm,
 )
+from jit.kernels.panel import PanelKernel, naive_panel
 from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
 from jit.kernels.recurrent import CellKernel, naive_cell
 from jit.kernels.softmax import SoftmaxKernel, naive_softmax
@@ -42,6 +43,7 @@ from jit.program import Program
 
 Kernel = (
     ConvKernel
+    | PanelKernel
     | PoolKernel
     | ElementKernel
     | RelayoutKernel
@@ -67,6 +69,8 @@ def definition(kernel: Kernel) -> Program:
     match kernel:
         case ConvKernel():
             return naive(kernel)
+        case PanelKernel():
+            return naive_panel(kernel)
         case PoolKernel():
             return naive_pool(kernel)
         case ElementKernel():

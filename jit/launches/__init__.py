@@ -16,6 +16,7 @@ from jit.launches import (
     depthwise,
     gather,
     matmul,
+    panel,
     plain,
     recurrence,
     reductions,
@@ -28,8 +29,14 @@ __all__ = ["Launch", "Ref", "launches", "segment_of"]
 
 Rule = Callable[[Lowering, Step], Iterator[Launch]]
 
+
+def _conv(to: Lowering, step: Step) -> Iterator[Launch]:
+    over_positions = step.schedule is not None and step.schedule.panel
+    yield from (panel.panel_conv if over_positions else contraction.conv)(to, step)
+
+
 RULES: dict[str, Rule] = {
-    "conv": contraction.conv,
+    "conv": _conv,
     "depthwise": depthwise.depthwise,
     "recurrence": recurrence.recurrence,
     "relayout": channelwise.relayout,

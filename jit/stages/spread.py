@@ -44,6 +44,9 @@ def spread(program: Program, var: str, factor: int, inner: str, kind: Kind) -> P
             return _spread(program, s, around)
         if isinstance(s, For):
             return replace(s, body=tuple(map(outside, s.body)))
+        if isinstance(s, If):
+            then, orelse = (tuple(map(outside, block)) for block in (s.then, s.orelse))
+            return replace(s, then=then, orelse=orelse)
         return s
 
     body = map_indices(tuple(map(outside, program.body)), lambda i: simplify(i, {inner: factor}))

@@ -116,8 +116,8 @@ def _check_step(plan: Plan, step: Step) -> None:
     _check_types(plan, step)
     _check_activation(step)
     require(step.winograd is None or step.op == "conv", step.name, f"{step.op} has no tiles")
-    needs_scratch = step.op == "recurrence" or step.winograd is not None
-    require(needs_scratch or not step.scratch, step.name, "it needs no scratch")
+    if step.op not in ("conv", "recurrence"):
+        require(not step.scratch, step.name, "it needs no scratch")
     match step.op:
         case "relayout":
             _check_relayout(step, shapes, found)

@@ -103,7 +103,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a convolution is cut: see `jit.kernels.conv.ConvKernel` for what each part means."""
+    """How a convolution is cut.
+
+    Vectors hold filters (`jit.kernels.conv.ConvKernel` says what each part means) where `panel`
+    is 0.  Elsewhere they hold output positions (`jit.kernels.panel.PanelKernel`): strips are of
+    any `rows` filters in any order, tiles of (1, positions), and `panel` tiles are packed at once.
+    """
 
     rows: int
     lanes: int
@@ -111,6 +116,12 @@ class Schedule:
     run: int
     channel_block: int
     filters_first: bool
+    panel: int = 0
+
+    @property
+    def grain(self) -> int:
+        """Filters that the height of every strip is a multiple of."""
+        return self.rows if self.panel else self.lanes
 
 
 @dataclass(frozen=True)

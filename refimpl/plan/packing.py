@@ -7,22 +7,30 @@ from math import prod
 
 import numpy as np
 
-from refimpl.plan.form import WIDEST, Place, Plan, Schedule, Step, require
+from refimpl.plan.form import WIDEST, Place, Plan, Schedule, Step, output_positions, require
+from refimpl.plan.panels import panels_of
 from refimpl.tiles import Tile
 
 _MOST_SUMS = 256  # accumulators of a tile: no machine has as many registers
+_MOST_TILES = 1024  # tiles of a panel
 
 
 def check_packed(step: Step, x: Place, y: Place, plan: Plan) -> None:
     """Raise PlanError unless a contraction of x to y can run as it is packed and scheduled.
 
-    Strips are consecutive filters in whole vectors; columns are runs inside a block of x.
+    Columns are runs inside a block of x.  Strips are consecutive filters in whole vectors, or,
+    over panels, equally many filters in any order.
     """
     schedule, weight = _checked_schedule(step), plan.weights[step.weight]
     bias = plan.constants.get(step.bias)
     fits = bias is not None and bias.array.shape == weight.shape[:1]
     require(fits, step.name, f"its bias is not one value for each of {weight.shape[0]} filters")
+    if schedule.panel:
+        _check_panels(step, x, plan)
+        return
     block = y.layout.block
+    has_own = step.op == "recurrence" or step.winograd is not None
+    require(has_own or not step.scratch, step.name, "it needs no scratch")
     require(
         block % schedule.lanes == 0, step.name, f"vectors of {schedule.lanes} in blocks of {block}"
     )
@@ -44,9 +52,38 @@ def _checked_schedule(step: Step) -> Schedule:
     require(s is not None, step.name, "has no schedule")
     assert s is not None
     sizes = (s.rows, s.lanes, *s.tile, s.run, s.channel_block)
-    sound = min(sizes) >= 1 and s.lanes <= WIDEST and s.run <= WIDEST and s.rows % s.lanes == 0
-    require(sound and s.rows // s.lanes * prod(s.tile) <= _MOST_SUMS, step.name, f"unsound {s}")
+    sound = min(sizes) >= 1 and s.lanes <= WIDEST and s.run <= WIDEST and s.rows % s.grain == 0
+    sums = s.rows * prod(s.tile) // s.lanes
+    require(sound and 0 <= s.panel <= _MOST_TILES, step.name, f"unsound {s}")
+    require(sums <= _MOST_SUMS, step.name, f"unsound {s}")
     return s
+
+
+def _check_panels(step: Step, x: Place, plan: Plan) -> None:
+    """Strips hold every filter once, what fills the last one comes last; the scratch is theirs."""
+    s, weight = _checked_schedule(step), plan.weights[step.weight]
+    require(step.op == "conv", step.name, f"a {step.op} over panels")
+    whole = s.tile[0] == 1 and s.tile[1] % s.lanes == 0 and s.run == 1
+    require(whole, step.name, f"panels of {s.tile} positions in vectors of {s.lanes}")
+    for strip in weight.strips:
+        require(len(strip) == 1, step.name, f"a strip holds {len(strip)} tiles, not one")
+        require(strip[0].rows.size == s.rows, step.name, f"a strip is not of {s.rows} rows")
+        _check_columns(step.name, s, strip[0], weight.shape, x.layout.block)
+    rows = [strip[0].rows for strip in weight.strips]
+    found, filters = np.concatenate(rows or [np.zeros(0, np.int32)]), weight.shape[0]
+    each = np.array_equal(np.sort(found[:filters]), np.arange(filters))
+    require(
+        each and found.size - filters < s.rows and bool(np.all(found[filters:] == -1)),
+        step.name,
+        f"its strips do not hold each of {filters} filters once",
+    )
+    panels = panels_of(
+        step, weight.shape, (x.shape[0], *output_positions(plan, step)), plan.threads
+    )
+    wanted = panels.places(step.name)
+    places = [plan.places[name] for name in step.scratch]
+    same = [(p.shape, p.layout) for p in places] == [(p.shape, p.layout) for p in wanted.values()]
+    require(same, step.name, f"its scratch is not {list(wanted.values())}")
 
 
 def _check_strip_rows(name: str, s: Schedule, tile: Tile, row: int, filters: int) -> int:

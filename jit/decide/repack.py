@@ -1,0 +1,45 @@
+"""A Plan with one of its contractions cut otherwise than the planner would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from jit.decide.arena import lay_out
+from jit.decide.schedule import heights
+from refimpl.plan import Plan, PlanError, Schedule, output_positions
+from refimpl.plan.panels import panels_of
+from refimpl.tiles import pack, unpack
+
+
+def repacked(plan: Plan, name: str, schedule: Schedule, order: np.ndarray | None = None) -> Plan:
+    """The plan with the weight of a step packed, and its scratch laid out, for that schedule.
+
+    Args:
+        plan: any.
+        name: of a convolution, linear layer or recurrence.
+        schedule: how it is to be cut.
+        order: of its filters, a permutation, where strips may hold them in any order.
+
+    Raises:
+        PlanError: no step of that name has a packed weight, or it cannot be cut so.
+    """
+    step = next((s for s in plan.steps if s.name == name and s.schedule is not None), None)
+    if step is None:
+        raise PlanError(f"{name}: no step of that name has a packed weight")
+    weight, stored = unpack(plan.weights[step.weight])
+    strips = heights(weight.shape[0], schedule.rows, schedule.grain)
+    tiles = pack(weight, stored, strips, schedule.channel_block, order)
+    places = dict(plan.places)
+    new = replace(step, schedule=schedule)
+    if step.op == "conv":
+        for scratch in step.scratch:
+            del places[scratch]
+        output = (places[step.inputs[0]].shape[0], *output_positions(plan, step))
+        panels = panels_of(new, weight.shape, output, plan.threads)
+        made = panels.places(name) if schedule.panel else {}
+        places, new = places | made, replace(new, scratch=tuple(made))
+    steps = tuple(new if s is step else s for s in plan.steps)
+    weights = {**plan.weights, step.weight: tiles}
+    return lay_out(replace(plan, steps=steps, places=places, weights=weights))
