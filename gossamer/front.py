@@ -30,11 +30,13 @@ def plan(graph: Graph, target: str = "host", threads: int = 1) -> Plan:
     Args:
         graph: from `capture`.
         target: what the code is made for: "host", a CPU's name such as "cortex-a76", or "opencl".
-        threads: tasks that each kernel is divided into; 1 so far.
+        threads: that run the network together, each with a share of every layer that is large
+            enough. Results do not depend on their number.
 
     Raises:
         ModelError: it is no Graph.
-        TargetError: an unknown target. PlanError: a layer cannot be compiled yet, by its name.
+        TargetError: an unknown target. PlanError: a layer cannot be compiled yet, by its name; or
+            the target's devices cannot run that many threads.
     """
     if not isinstance(graph, Graph):
         raise ModelError(f"{type(graph).__name__} is no Graph: gossamer.capture makes one")

@@ -9,7 +9,7 @@ import numpy as np
 
 from gossamer.errors import ModelError
 from jit.executable import Executable, StepTime
-from refimpl.plan.report import short
+from refimpl.plan.report import counted_threads, shared, short
 from refimpl.text_table import columns
 
 UNSTEADY = 0.05
@@ -49,6 +49,7 @@ class Profile:
 
     network: str
     device: str
+    threads: int
     runs: int
     rows: tuple[ProfileRow, ...]
     whole: ProfileRow
@@ -57,8 +58,9 @@ class Profile:
     def summary(self) -> str:
         """One line about the whole network."""
         w = self.whole
+        on = f"{self.device}, {counted_threads(self.threads)}"
         return (
-            f"{self.network} on {self.device}: p50 {w.p50 / 1000:.3f} ms (p10 {w.p10 / 1000:.3f}, "
+            f"{self.network} on {on}: p50 {w.p50 / 1000:.3f} ms (p10 {w.p10 / 1000:.3f}, "
             f"p90 {w.p90 / 1000:.3f}) of {self.runs} runs, {short(w.kept_macs) or '0'} MACs"
         )
 
@@ -87,11 +89,11 @@ def profile_of(executable: Executable, inputs: Sequence[np.ndarray], runs: int) 
     for time in executable.profile(*inputs, runs=runs):
         step = steps[time.step]
         how = step.choice.winner or step.op
-        rows.append(_row(step.name, step.label, how, time, step.kept_macs))
+        rows.append(_row(step.name, step.label, shared(how, step.tasks), time, step.kept_macs))
     times = StepTime(plan.name, executable.run(runs=runs, warmup=1).nanoseconds)
     kept = sum(step.kept_macs for step in plan.steps)
     whole = _row(plan.name, plan.name, "whole", times, kept)
-    return Profile(plan.name, executable.session.name, runs, tuple(rows), whole)
+    return Profile(plan.name, executable.session.name, plan.threads, runs, tuple(rows), whole)
 
 
 def _row(name: str, layer: str, how: str, time: StepTime, macs: int) -> ProfileRow:

@@ -290,7 +290,8 @@ class MachineSession(Session):
             DeviceError: code runs on one thread here.
         """
         raise DeviceError(
-            f"{self.name} runs code on one thread; plan with threads=1, or run on host"
+            f"{self.name} runs code on one thread; plan with threads=1, or run this plan, which "
+            f"is for {place.members}, on host"
         )
 
     def where(self, pc: int) -> str | None:

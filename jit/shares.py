@@ -74,7 +74,8 @@ def divide(all_of_it: Share, tasks: int, costs: Sequence[int] = ()) -> list[Shar
         costs: of each iteration of the outermost loop, where they differ.
     """
     counts = tuple(end for _, end in all_of_it)
-    parts = _parts(counts, tasks, tuple(costs))
+    costs = tuple(costs) if sum(costs) else ()
+    parts = _parts(counts, tasks, costs)
     spans = [_cut(count, n) for count, n in zip(counts, parts, strict=True)]
     if costs:
         spans[0] = _cut_by_cost(costs, parts[0])
@@ -93,7 +94,7 @@ def _parts(counts: tuple[int, ...], tasks: int, costs: tuple[int, ...]) -> tuple
     least = 1.0
     for parts in _factors(counts, tasks):
         largest = prod(-(-e // n) / e for e, n in zip(counts, parts, strict=True))
-        if sum(costs):
+        if costs:
             heaviest = max(sum(costs[a:b]) for a, b in _cut_by_cost(costs, parts[0]))
             largest *= heaviest / sum(costs) * counts[0] / -(-counts[0] // parts[0])
         if largest < least * _CLEARLY:

@@ -26,6 +26,7 @@ up looks for sleepers afterwards, both in one order for all (seq_cst): no wake i
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 
 from jit.llvm import emit_object
@@ -193,6 +194,6 @@ def team_image(members: int, syscall: int, futex: int) -> bytes:
     return bytes(3 * LINE) + head.ljust(LINE, b"\0") + bytes(LINE * members)
 
 
-def work_image(tables: list[tuple[int, int]]) -> bytes:
+def work_image(tables: Sequence[tuple[int, int]]) -> bytes:
     """The lines from 4 on: address and rows of every member's table."""
     return b"".join(struct.pack("<2Q", *table).ljust(LINE, b"\0") for table in tables)

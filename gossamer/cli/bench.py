@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from gossamer.cli.models import Shapes, plan_of
+from gossamer.cli.models import Shapes, Threads, plan_of
 from gossamer.cli.output import print_out, show_json, show_line, show_table, working
 from gossamer.errors import ModelError
 from gossamer.front import compile as load_on
@@ -26,6 +26,7 @@ def bench(
     device: str = "host",
     target: str | None = None,
     runs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    threads: Threads = None,
     shape: Shapes = None,
     json: bool = False,
 ) -> int:
@@ -60,10 +61,12 @@ def bench(
         raise ModelError("give either a MODEL or a --layer, such as conv2d:64x64x3x3@56x56")
     if layer is not None and shape:
         raise ModelError("--shape is for a MODEL; a --layer says its input's size after the @")
+    if layer is not None and threads:
+        raise ModelError("--threads is for a MODEL; a --layer is timed on one, as its peers are")
     if layer is not None:
         return _layer(layer, scheme, keep, device, target, runs or 15, json)
     assert model is not None
-    plan = plan_of(model, target, shape)
+    plan = plan_of(model, target, shape, threads)
     emulated = device.startswith("qemu")
     with working(f"running on {device}"), load_on(plan, device, counting=emulated) as network:
         inputs = random_inputs(plan)

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from gossamer.cli.models import Shapes, plan_of
+from gossamer.cli.models import Shapes, Threads, plan_of
 from gossamer.cli.output import show_json, show_line, working
 from gossamer.front import check as check_plan
 
@@ -17,6 +17,7 @@ def check(
     *,
     device: str = "host-isolated",
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    threads: Threads = None,
     shape: Shapes = None,
     json: bool = False,
 ) -> int:
@@ -37,7 +38,7 @@ def check(
     json
         Print JSON.
     """
-    plan = plan_of(model, None, shape)
+    plan = plan_of(model, None, shape, threads)
     with working(f"checking {plan.name} on {device}"):
         report = check_plan(plan, device, seed=seed)
     if json:

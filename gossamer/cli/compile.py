@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from gossamer.capturing import FILES
-from gossamer.cli.models import Shapes, plan_of
+from gossamer.cli.models import Shapes, Threads, plan_of
 from gossamer.cli.output import show_json, show_line, working
 from gossamer.errors import ModelError
 from gossamer.listing import assembly_text, llvm_text, object_bytes
@@ -25,12 +25,14 @@ def compile(
     out: Annotated[Path, Parameter(alias="-o")],
     emit: str | None = None,
     target: str | None = None,
+    threads: Threads = None,
     shape: Shapes = None,
     json: bool = False,
 ) -> int:
     """Write the code of a plan's kernels into a folder.
 
-    Each kernel is `void NAME(void **buffers, int64_t *params, int64_t task, int64_t tasks)`.
+    Each kernel is `void NAME(void **buffers, int64_t *params)`: its buffers, its parameters, then
+    the begin and end of each of its parallel loops.
 
     Example: `gossamer compile net.safetensors --emit asm,object -o code`
 
@@ -48,7 +50,7 @@ def compile(
     json
         Print JSON.
     """
-    made = plan_of(model, target, shape)
+    made = plan_of(model, target, shape, threads)
     with working("compiling"):
         artifact = build(made)
         contents = {form: _content(artifact, form) for form in _forms(artifact, emit)}

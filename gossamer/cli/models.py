@@ -23,18 +23,19 @@ from types import ModuleType
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
 from gossamer.capturing import FILES, capture, survey
-from gossamer.cli.output import working
+from gossamer.cli.output import counted, working
 from gossamer.errors import ModelError
 from gossamer.front import load
 from gossamer.front import plan as make_plan
 from refimpl.graph import Graph
 from refimpl.importers.sizes import GivenShapes
 from refimpl.importers.survey import Survey
-from refimpl.plan import Plan
+from refimpl.plan import MOST_THREADS, Plan
 from refimpl.recognise import Recognition, annotate, recognise_network
 
 DEMO_FOLDER = Path("demo")
@@ -55,6 +56,17 @@ Shapes = Annotated[
     ),
 ]
 """The option by which verbs take shapes of inputs."""
+
+Threads = Annotated[
+    int | None,
+    Parameter(
+        name="--threads",
+        validator=Number(gte=1, lte=MOST_THREADS),
+        help="Threads that run the network together, on devices that have them; one where not "
+        "given. A plan file says by itself how many it is for.",
+    ),
+]
+"""The option by which verbs that plan take a number of threads."""
 
 
 @dataclass(frozen=True)
@@ -162,20 +174,27 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def plan_of(model: str, target: str | None, shape: list[str] | None = None) -> Plan:
-    """The plan that MODEL names, or one made for `target` ("host" where None).
+def plan_of(
+    model: str, target: str | None, shape: list[str] | None = None, threads: int | None = None
+) -> Plan:
+    """The plan that MODEL names, or one made for `target` ("host" where None) and `threads` (1).
 
     Raises:
-        ModelError: a plan file for another target than the one asked for.
+        ModelError: a plan file for another target or number of threads than asked for.
     """
     found = graph_or_plan(model, shape)
     if isinstance(found, Graph):
         with working(f"planning {model}"):
-            return make_plan(found, target or "host")
+            return make_plan(found, target or "host", threads or 1)
     if target not in (None, found.target):
         raise ModelError(
             f"{model} is a plan for {found.target}, not {target}; make one for it "
             f"from the model: gossamer plan MODEL --target {target}"
+        )
+    if threads not in (None, found.threads):
+        raise ModelError(
+            f"{model} is a plan for {counted(found.threads, 'thread')}, not {threads}; make one "
+            f"from the model: gossamer plan MODEL --target {found.target} --threads {threads}"
         )
     return found
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from gossamer.cli.models import Shapes, plan_of
+from gossamer.cli.models import Shapes, Threads, plan_of
 from gossamer.cli.output import show_json, show_line, show_table
 from gossamer.front import save
 from refimpl.plan import Plan
@@ -21,6 +21,7 @@ def plan(
     target: str | None = None,
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
     candidates: bool = False,
+    threads: Threads = None,
     shape: Shapes = None,
     json: bool = False,
 ) -> int:
@@ -42,7 +43,7 @@ def plan(
     json
         Print JSON.
     """
-    made = plan_of(model, target, shape)
+    made = plan_of(model, target, shape, threads)
     if out:
         save(made, out)
     if json:

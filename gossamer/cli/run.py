@@ -10,7 +10,7 @@ import numpy as np
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from gossamer.cli.models import Shapes, plan_of
+from gossamer.cli.models import Shapes, Threads, plan_of
 from gossamer.cli.output import counted, show_json, show_line, working
 from gossamer.errors import ModelError
 from gossamer.front import compile as load_on
@@ -29,6 +29,7 @@ def run(
     out: Annotated[list[Path] | None, Parameter(alias="-o")] = None,
     seed: Annotated[int | None, Parameter(validator=Number(gte=0))] = None,
     cache: Annotated[bool, Parameter(negative="--no-cache")] = True,
+    threads: Threads = None,
     shape: Shapes = None,
     json: bool = False,
 ) -> int:
@@ -53,7 +54,7 @@ def run(
     json
         Print JSON.
     """
-    plan = plan_of(model, None, shape)
+    plan = plan_of(model, None, shape, threads)
     given = random_inputs(plan, seed) if seed is not None else _read(plan, input or [])
     if out and len(out) != len(plan.outputs):
         raise ModelError(

@@ -11,6 +11,9 @@ from jit.pipeline import Kernel
 from jit.target import Target
 from refimpl.plan import ALIGNMENT, Place, Plan, Step
 
+MAX_BYTES = 1 << 46
+"""More than any segment has."""
+
 
 @dataclass(frozen=True)
 class Ref:
@@ -43,9 +46,11 @@ class Launch:
     piece: str = ""
 
     def extent(self, buffer: str) -> tuple[str, int, int]:
-        """(segment, begin, end) of the bytes that an operand may lie in."""
+        """(segment, begin, end) of the bytes that a buffer may lie in."""
         ref = dict(self.buffers)[buffer]
-        return ref.segment, ref.offset, ref.offset + 4 * self.params[f"{buffer.upper()}L"]
+        # No parameter says how long a table of integers is; it may reach anywhere.
+        room = self.params.get(f"{buffer.upper()}L", MAX_BYTES)
+        return ref.segment, ref.offset, ref.offset + 4 * room
 
 
 class Constants:

@@ -43,8 +43,17 @@ class ReportRow:
         share = f"{self.kept_macs / self.dense_macs:.0%}" if self.dense_macs else ""
         numbers = (self.kept_macs, share, self.weight_bytes, self.cycles)
         shown = (n if isinstance(n, str) else short(n) for n in numbers)
-        how = self.how if self.tasks == 1 else f"{self.how}, {self.tasks} tasks"
-        return (self.layer, how, self.layout, *shown, self.reason)
+        return (self.layer, shared(self.how, self.tasks), self.layout, *shown, self.reason)
+
+
+def shared(how: str, tasks: int) -> str:
+    """How a step is computed, and by how many tasks where it is divided."""
+    return how if tasks == 1 else f"{how}, {tasks} tasks"
+
+
+def counted_threads(threads: int) -> str:
+    """`1 thread`, `2 threads`."""
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def rows(plan: Plan) -> list[ReportRow]:
@@ -86,7 +95,7 @@ def summary(plan: Plan) -> str:
     dense, kept = (sum(getattr(s, f"{k}_macs") for s in layers) for k in ("dense", "kept"))
     fewer = f", {dense / kept:.2f}x fewer than {short(dense)}" if 0 < kept < dense else ""
     slack = plan.arena_bytes / plan.liveness_bound if plan.liveness_bound else 1.0
-    threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
+    threads = counted_threads(plan.threads)
     return (
         f"plan {plan.name} for {plan.target}, {threads}: {len(plan.steps)} steps; "
         f"{sparse} of {len(layers)} layers with weights are sparse\n"
