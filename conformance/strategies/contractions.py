@@ -18,6 +18,7 @@ from conformance.strategies.parts import (
     sizes,
     windows,
 )
+from refimpl.graph import Shape
 
 
 @st.composite

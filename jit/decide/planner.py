@@ -13,6 +13,7 @@ from jit.decide.decompose import decompose
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded, fold
 from jit.decide.layouts import Layouts, Need
+from jit.decide.planes import useful_planes, useful_share
 from jit.decide.schedule import ConvProblem, choose, heights
 from jit.decide.winograd import ALGORITHMS, DIRECT, Way, check_names, ways
 from jit.target import Target
@@ -55,9 +56,7 @@ def plan(
 
 
 class _Planner:
-    def __init__(
-        self, graph: Graph, machine: Target, folded: Folded, algorithms: Collection[str]
-    ):
+    def __init__(self, graph: Graph, machine: Target, folded: Folded, algorithms: Collection[str]):
         self.graph, self.machine, self.folded = graph, machine, folded
         self.algorithms = algorithms
         self.shapes = folded.shapes
@@ -192,10 +191,11 @@ class _Planner:
         # A kernel that covers the whole of what a flatten flattened has one position.
         covers = len(axes) != weight.ndim - 2
         spatial = (1,) * (weight.ndim - 2) if covers else tuple(axes)
-        times = batch * prod(spatial)
-        x_block = self.places[step.inputs[0]].layout.block
-        step = self.scheduled(draft, step, (batch, *spatial), x_block, times)
-        if axes and x_block == self.machine.lanes and _is_steady(step):
+        x = self.places[step.inputs[0]]
+        useful = _useful(draft, x.shape, spatial)
+        problem = ConvProblem(_required(draft.stored), (batch, *spatial), x.layout.block, useful)
+        step = self.scheduled(draft, step, problem, batch * prod(spatial))
+        if axes and x.layout.block == self.machine.lanes and _is_steady(step):
             found = ways(weight.shape, (batch, *spatial), self.machine, self.algorithms)
             step = self.tiled(step, weight.shape, found)
         return self.packed(draft, step)
@@ -239,23 +239,18 @@ class _Planner:
         for name, shape in scratch.items():
             self.places[name] = Place(shape, layout, "arena")
         step = replace(step, scratch=tuple(scratch))
-        return self.packed(draft, self.scheduled(draft, step, (batch,), layout.block, rows))
+        problem = ConvProblem(_required(draft.stored), (batch,), layout.block)
+        return self.packed(draft, self.scheduled(draft, step, problem, rows))
 
-    def scheduled(
-        self, draft: Draft, step: Step, positions: Shape, x_block: int, times: int
-    ) -> Step:
-        """The step cut in the fastest way to multiply by its stored weights.
-
-        `positions` are those of one run of the kernel, `times` how often a weight is used.
-        """
-        stored = _required(draft.stored)
-        schedule, choice = choose(ConvProblem(stored, positions, x_block), self.machine)
+    def scheduled(self, draft: Draft, step: Step, problem: ConvProblem, times: int) -> Step:
+        """The step cut in the fastest way to multiply by its stored weights `times` times."""
+        schedule, choice = choose(problem, self.machine)
         return replace(
             step,
             schedule=schedule,
             choice=choice,
             dense_macs=draft.dense_weights * times,
-            kept_macs=int(stored.sum()) * times,
+            kept_macs=int(problem.stored.sum()) * times,
         )
 
     def packed(self, draft: Draft, step: Step) -> Step:
@@ -268,6 +263,16 @@ class _Planner:
         self.weights[f"{draft.name}.weight"] = pack(weight, stored, strips, schedule.channel_block)
         self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
         return replace(step, weight=f"{draft.name}.weight", bias=f"{draft.name}.bias")
+
+
+def _useful(draft: Draft, x: Shape, outputs: Shape) -> float:
+    """The share of a convolution's products that are not with planes of padding."""
+    if len(outputs) < 3:
+        return 1.0
+    a, taps = dict(draft.attributes), _required(draft.weight).shape[2]
+    before, _ = a["padding"][0]
+    planes = useful_planes(outputs[0], x[2], taps, a["stride"][0], a["dilation"][0], before)
+    return useful_share(planes, taps)
 
 
 def _required(array: np.ndarray | None) -> np.ndarray:

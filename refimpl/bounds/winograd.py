@@ -3,9 +3,9 @@
     g(k + C) |A| (|G||w| * |B||x|)    k roundings in the three transforms, C channels
 
 by `refimpl.winograd.roundings`, and one more for products that are not fused.  Bias and residual
-are a sum each.  The last tile of an axis ends where the axis does, so an output that two tiles reach
-has the larger bound of the two.  Each operation may besides lose eta, which passes through the
-matrices that follow.
+are a sum each.  The last tile of an axis ends where the axis does, so an output that two tiles
+reach has the larger bound of the two.  Each operation may besides lose eta, which passes through
+the matrices that follow.
 
 Nothing is rounded where A and B are whole, the transformed weight is representable, and all sums
 are multiples of one power of two, below 2^24 of it.  A tile that reads an infinity or a NaN may be
@@ -118,15 +118,15 @@ def _is_exact(
     if not (held and divided) or min(grains) < machine.lost:
         return False
     inputs = np.abs(finite(x)).max(initial=0.0) * _norms(steps, "b")
-    sums = machine.sums_exactly(grains[0] * grains[1], size) & machine.sums_exactly(grains[0], inputs)
-    return bool(np.all(sums))
+    sharp = machine.sums_exactly(grains[0], inputs)
+    return bool(sharp and np.all(machine.sums_exactly(grains[0] * grains[1], size)))
 
 
 def _odd(
     x: np.ndarray, w: np.ndarray, steps: Sequence[Transform], shape: tuple[int, ...]
 ) -> np.ndarray:
     """Outputs whose tile reads, or whose filter holds, what is not finite."""
-    odd_x = (~np.isfinite(x)).any(axis=1, keepdims=True).astype(np.float64)
+    odd_x = np.any(~np.isfinite(x), axis=1, keepdims=True) + np.zeros((1,) * x.ndim)
     odd_w = (~np.isfinite(w)).reshape(w.shape[0], -1).any(axis=1)
     reach = np.zeros(shape, bool) | odd_w.reshape(1, -1, *[1] * len(steps))
     if odd_x.any():
