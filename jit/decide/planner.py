@@ -278,14 +278,13 @@ class _Planner:
 
     def scheduled(self, draft: Draft, step: Step, problem: ConvProblem, times: int) -> Step:
         """The step cut in the fastest way to multiply by its stored weights, `times` each."""
-        stored = problem.stored
         schedule, choice = choose(problem, self.machine)
         return replace(
             step,
             schedule=schedule,
             choice=choice,
             dense_macs=draft.dense_weights * times,
-            kept_macs=int(stored.sum()) * times,
+            kept_macs=int(problem.stored.sum()) * times,
         )
 
     def packed(self, draft: Draft, step: Step, problem: ConvProblem) -> Step:

@@ -1,4 +1,4 @@
-"""Launches of a convolution by Winograd: of every block of tiles two transforms, products between.
+"""Launches of a convolution by Winograd: transforms of blocks of tiles, and products between.
 
 The products of all points of a tile are one convolution of kernel 1 over the block's tiles: its
 groups are the points, so the filters of a point see only the channels of that point.
@@ -189,24 +189,24 @@ class _Work:
             mine = transform_weight(weight[strip * height : (strip + 1) * height], steps)
             mine = mine.reshape(self.points, -1, channels).swapaxes(1, 2)
             values[:, strip, :, : mine.shape[2]] = mine
-        offsets, first = self.runs(channels, strips)
+        offsets, first, last = self.runs(channels, strips)
         bias = np.zeros(slots, np.float32)
         given = self.to.plan.constants[self.step.bias].array[row : row + slots]
         bias[: given.size] = given
-        nothing = np.zeros(self.points * slots, np.float32)  # products begin at 0
-        tables = {"values": values, "offset": offsets, "bias": nothing}
-        tables |= {"first": first[:-1], "last": first[1:]}
+        tables = {"values": values, "offset": offsets, "first": first, "last": last}
         sizes = {
             "N": 1, "F": self.points * slots, "C": x.shape[1],
-            "NB": (first.size - 1) // (self.points * strips),
+            "NB": first.size // (self.points * strips),
             "J": offsets.size, "VALUESL": values.size,
             **stride_params("X", x), **stride_params("Y", y),
         }  # fmt: skip
+        tables["bias"] = np.zeros(self.points * slots, np.float32)  # the products begin at 0
         packed = {name: self.to.constants.add(array) for name, array in tables.items()}
         return _Group(row, height, slots, packed, self.to.constants.add(bias), sizes)
 
-    def runs(self, channels: int, strips: int) -> tuple[np.ndarray, np.ndarray]:
-        """(offset of every run of channels of every strip, first run of every block), int32."""
+    def runs(self, channels: int, strips: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(offset of every run of channels of every strip, and of every block of channels of a
+        strip its first run and the one after its last), int32."""
         s, place = self.schedule, self.scratch()[0].place
         block, step = place.layout.block, place.layout.strides(place.shape)[1]
         channel = np.arange(0, channels, s.run, dtype=np.int64)
@@ -216,9 +216,10 @@ class _Work:
         if offset.max() >= 2**31:
             raise PlanError(f"{self.step.name}: a block of tiles is too large for 32-bit offsets")
         counts = np.bincount(channel // s.channel_block)
-        first = np.append(0, np.cumsum(np.tile(counts, self.points * strips)))
+        sizes = np.tile(counts, self.points * strips)
+        last = np.cumsum(sizes)
         whole = np.broadcast_to(offset, (self.points, strips, channel.size))
-        return whole.astype(np.int32), first.astype(np.int32)
+        return whole.astype(np.int32), (last - sizes).astype(np.int32), last.astype(np.int32)
 
 
 def product_weight(plan: Plan, made: Launch) -> np.ndarray:

@@ -118,16 +118,15 @@ def _is_exact(
     if not (held and divided) or min(grains) < machine.lost:
         return False
     inputs = np.abs(finite(x)).max(initial=0.0) * _norms(steps, "b")
-    grain = grains[0] * grains[1]
-    exact = (machine.sums_exactly(grain, size), machine.sums_exactly(grains[0], inputs))
-    return all(bool(np.all(sums)) for sums in exact)
+    sharp = machine.sums_exactly(grains[0], inputs)
+    return bool(sharp and np.all(machine.sums_exactly(grains[0] * grains[1], size)))
 
 
 def _odd(
     x: np.ndarray, w: np.ndarray, steps: Sequence[Transform], shape: tuple[int, ...]
 ) -> np.ndarray:
     """Outputs whose tile reads, or whose filter holds, what is not finite."""
-    odd_x = (~np.isfinite(x)).any(axis=1, keepdims=True).astype(np.float64)
+    odd_x = np.any(~np.isfinite(x), axis=1, keepdims=True) + np.zeros((1,) * x.ndim)
     odd_w = (~np.isfinite(w)).reshape(w.shape[0], -1).any(axis=1)
     reach = np.zeros(shape, bool) | odd_w.reshape(1, -1, *[1] * len(steps))
     if odd_x.any():

@@ -101,8 +101,8 @@ def magnitude(
     groups: int = 1,
 ) -> np.ndarray:
     """The sum of the products' absolute values for every output, float64; as for `convolve`."""
-    sizes = [np.abs(array).astype(np.float64) for array in (x, w)]
-    return convolve(*sizes, [_absolute(t) for t in transforms], padding, groups=groups)
+    x, w = (np.abs(array).astype(np.float64) for array in (x, w))
+    return convolve(x, w, [_absolute(t) for t in transforms], padding, groups=groups)
 
 
 def _absolute(t: Transform) -> Transform:
