@@ -94,6 +94,29 @@ def test_modules_as_in_memory(name, tmp_path):
     )
 
 
+class CrossAttention(nn.Module):
+    """Its queries and keys are given apart, so it cuts its parameters apart as it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        nn.init.normal_(self.attention.in_proj_bias)
+
+    def forward(self, x, y):
+        weight = self.attention.in_proj_weight.chunk(4)[1]
+        _, bias = self.attention.in_proj_bias.split([13, 5])
+        return self.attention(x, y, y, need_weights=False)[0], F.linear(y, weight, bias)
+
+
+def test_parameters_that_are_cut_apart_stay_constants(tmp_path):
+    """Cut apart in the Graph they were no constants, and what reads a bias was not compiled."""
+    module, inputs = CrossAttention().eval(), (torch.randn(2, 3, 6), torch.randn(2, 4, 6))
+    graph = capture(save(module, inputs, tmp_path / "cross.pt2"))
+    assert_same(graph, module, *inputs)
+    read = [node.inputs[1:] for node in graph.nodes if node.op == "linear"]
+    assert all(name in graph.constants for names in read for name in names)
+
+
 def test_decomposed_programs(tmp_path):
     module = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(True), nn.ConvTranspose2d(4, 6, 2, 2),

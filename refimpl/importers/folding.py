@@ -29,8 +29,8 @@ class NumpyFolder:
         self.made = 0
 
     def knows(self, target: str) -> bool:
-        """Whether this operator is in the table below."""
-        return target in _FOLDS
+        """Whether this operator is in the tables below."""
+        return target in _FOLDS or target in _CUTS
 
     def fold(self, step: Step, arguments: Arguments) -> Sequence[np.ndarray]:
         """The results of a call, its tensors given as arrays.
@@ -39,16 +39,22 @@ class NumpyFolder:
             CaptureError: the arguments do not fit the operator or its result, or constants grow
                 past 2^26 elements in all.
         """
-        (result,) = step.results[:1]
-        self.made += int(np.prod(result.shape, dtype=object))
+        self.made += sum(int(np.prod(r.shape, dtype=object)) for r in step.results)
         if self.made > _MOST_ELEMENTS:
             raise CaptureError(f"{step.origin.place}: constants of more than 2^26 elements")
         try:
             with np.errstate(all="ignore"):
-                array = np.asarray(_FOLDS[step.target](arguments, result))
-                return (array.astype(result.dtype, copy=False).reshape(result.shape),)
+                if step.target in _CUTS:
+                    arrays = _cut(arguments, step.results)
+                else:
+                    arrays = [_FOLDS[step.target](arguments, step.results[0])]
+                return [_as_said(a, r) for a, r in zip(arrays, step.results, strict=True)]
         except _UNFIT as error:
             raise CaptureError(f"{step.origin.place}: its arguments do not fit: {error}") from error
+
+
+def _as_said(array: Any, result: Result) -> np.ndarray:
+    return np.asarray(array).astype(result.dtype, copy=False).reshape(result.shape)
 
 
 def _elementwise(compute: Callable[..., Any], *names: str) -> Fold:
@@ -110,6 +116,15 @@ def _joined(join: Callable[..., Any]) -> Fold:
         return join(tensors, axis=dim)
 
     return fold
+
+
+def _cut(given: Arguments, results: Sequence[Result]) -> list[np.ndarray]:
+    """The tensor in pieces along an axis, each as long as the file says that it is."""
+    array, dim = given["self"], given.get("dim", 0)
+    sizes = [result.shape[dim] for result in results]
+    if sum(sizes) != array.shape[dim]:
+        raise ValueError(f"{array.shape[dim]} places, where the file says {sizes}")
+    return np.split(array, np.cumsum(sizes)[:-1], axis=dim)
 
 
 def _looked_up(given: Arguments, result: Result) -> Any:
@@ -198,6 +213,14 @@ _ROWS: tuple[tuple[str, str, Fold], ...] = (
     *((name, "default", _elementwise(compute, "self")) for name, compute in _UNARY.items()),
 )
 """What calls compute, by the operators' names and overloads; the result gets the file's dtype."""
+
+_CUTS = (
+    "aten.split.Tensor",
+    "aten.split.sizes",
+    "aten.split_with_sizes.default",
+    "aten.chunk.default",
+)
+"""Operators of several results: the parameters of attention are kept as one and cut apart."""
 
 _FOLDS = {
     f"aten.{name}.{overload}": fold
