@@ -56,8 +56,9 @@ demo: $(READY) qemu  ## train, prune, compile and compare a small 3-D network on
 bench: $(READY)  ## time a pruned layer against its dense self and against dense peers
 	$(PY) -m bench.headline
 
-conformance: $(READY) qemu  ## the exhaustive conformance run, on DEVICE (host-isolated)
+conformance: $(READY) qemu  ## the exhaustive conformance run, on DEVICE (host-isolated), and all planted faults
 	$(SUITE) --device $(or $(DEVICE),host-isolated) --cases exhaustive
+	$(PY) -m pytest -m exhaustive -s tests/test_conformance_faults.py
 
 agent: $(READY)  ## rebuild the agents that run code on devices (needs clang and lld)
 	$(PY) -m jit.arm64.agent.build
