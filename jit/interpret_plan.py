@@ -13,7 +13,6 @@ import numpy as np
 from jit.interpreter import Memory, interpret
 from jit.kernels.conv import ConvKernel
 from jit.launches import Launch, Ref, launches, segment_of
-from jit.launches.winograd import product_weight
 from jit.pipeline import lower
 from jit.program import Program
 from jit.target import target
@@ -63,12 +62,21 @@ class _Machine:
 
     def program(self, launch: Launch) -> Program:
         entries = lower(launch.kernel).entries
+        if self.is_product(
+            launch
+        ):  # its naive loops would take each point's filters by all others'
+            entries = entries[1:]
         return next((e.program for e in entries if e.name == self.stage), entries[-1].program)
+
+    def is_product(self, launch: Launch) -> bool:
+        """Whether a launch multiplies the transformed tiles of a convolution by Winograd."""
+        step = next(s for s in self.plan.steps if s.name == launch.step)
+        return step.winograd is not None and isinstance(launch.kernel, ConvKernel)
 
     def launch(self, launch: Launch) -> None:
         program = self.program(launch)
         memory = {name: self.memory(ref, program, name) for name, ref in launch.buffers}
-        if isinstance(launch.kernel, ConvKernel):
+        if isinstance(launch.kernel, ConvKernel) and not self.is_product(launch):
             memory["w"] = Memory.holding(self.dense_weight(launch))
         known = {b.name for b in program.buffers}
         params = {p.name: launch.params[p.name] for p in program.params}
@@ -84,8 +92,6 @@ class _Machine:
     def dense_weight(self, launch: Launch) -> np.ndarray:
         """The rows of a region as the naive loops want them: every weight, pruned ones zero."""
         step = next(s for s in self.plan.steps if s.name == launch.step)
-        if step.winograd is not None:
-            return product_weight(self.plan, launch)
         weight, _ = unpack(self.plan.weights[step.weight])
         rows = np.zeros((launch.params["F"], *weight.shape[1:]))
         mine = weight[launch.first_row : launch.first_row + len(rows)]
