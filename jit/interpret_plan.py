@@ -14,7 +14,6 @@ from jit.interpreter import Memory, interpret
 from jit.kernels.conv import ConvKernel
 from jit.kernels.panel import PanelKernel
 from jit.launches import Launch, Ref, launches, segment_of
-from jit.launches.winograd import product_weight
 from jit.pipeline import lower
 from jit.program import Program
 from jit.target import target
@@ -64,12 +63,22 @@ class _Machine:
 
     def program(self, launch: Launch) -> Program:
         entries = lower(launch.kernel).entries
+        if self.is_product(
+            launch
+        ):  # its naive loops would take each point's filters by all others'
+            entries = entries[1:]
         return next((e.program for e in entries if e.name == self.stage), entries[-1].program)
+
+    def is_product(self, launch: Launch) -> bool:
+        """Whether a launch multiplies the transformed tiles of a convolution by Winograd."""
+        step = next(s for s in self.plan.steps if s.name == launch.step)
+        return step.winograd is not None and isinstance(launch.kernel, ConvKernel)
 
     def launch(self, launch: Launch) -> None:
         program = self.program(launch)
         memory = {name: self.memory(ref, program, name) for name, ref in launch.buffers}
-        if isinstance(launch.kernel, ConvKernel | PanelKernel):
+        weighted = isinstance(launch.kernel, ConvKernel | PanelKernel)
+        if weighted and not self.is_product(launch):
             memory["w"] = Memory.holding(self.dense_weight(launch))
         known = {b.name for b in program.buffers}
         params = {p.name: launch.params[p.name] for p in program.params}
@@ -85,8 +94,6 @@ class _Machine:
     def dense_weight(self, launch: Launch) -> np.ndarray:
         """The rows of a region, in the order of their strips: every weight, pruned ones zero."""
         step = next(s for s in self.plan.steps if s.name == launch.step)
-        if step.winograd is not None:
-            return product_weight(self.plan, launch)
         tiles = self.plan.weights[step.weight]
         weight, _ = unpack(tiles)
         strips = np.concatenate([strip[0].rows for strip in tiles.strips])

@@ -12,8 +12,9 @@ from jit.decide.arena import lay_out
 from jit.decide.schedule import heights
 from refimpl.graph import Constant
 from refimpl.layout import Layout
-from refimpl.plan import Choice, Place, Plan, PlanError, Step, output_positions
+from refimpl.plan import Choice, Place, Plan, PlanError, Step, Winograd, output_positions
 from refimpl.plan.panels import panels_of
+from refimpl.plan.winograd import points, scratch_shapes, tile_counts
 from refimpl.tiles import pack, unpack
 
 _MACS = 100_000
@@ -43,6 +44,8 @@ def shrink(plan: Plan, name: str) -> Plan:
         weight="weight",
         bias="bias",
         schedule=schedule,
+        winograd=_tiled(step.winograd, spatial),
+        scratch=("tiles", "products") if step.winograd else (),
         covers=(),
         choice=Choice("shrunk", f"{name} with fewer filters, channels, positions"),
     )
@@ -60,6 +63,11 @@ def shrink(plan: Plan, name: str) -> Plan:
     )
 
 
+def _tiled(way: Winograd | None, spatial: tuple[int, ...]) -> Winograd | None:
+    """The same tiles, all in one block."""
+    return way and replace(way, block=(1, *tile_counts(way.outputs, spatial)))
+
+
 def _aligned(block: int, run: int) -> int:
     return -(-block // run) * run
 
@@ -70,6 +78,12 @@ def _sizes(plan: Plan, step: Step, stored: np.ndarray) -> tuple[int, int, tuple[
     assert s is not None
     rank = stored.ndim - 2
     f, c = stored.shape[:2]
+    if step.winograd is not None:
+        *outer, last = step.winograd.outputs
+        work = points(step.winograd.outputs, stored.shape[2:]) * s.rows * 2
+        channels = _aligned(max(1, min(c, _MACS // work)), s.run)
+        longest = plan.places[step.name].shape[-1]
+        return min(f, s.rows), min(c, channels), (*outer, min(last + 1, longest))
     filters = min(f, s.rows + max(1, 1 if s.panel else s.lanes - 1))
     taps = prod(stored.shape[2:])
     output = output_positions(plan, step)
@@ -115,6 +129,10 @@ def _assemble(
         "y": Place(y_shape, Layout(y_layout.block, plain), "arena"),
         "y:out": Place(y_shape, Layout(1, plain), "output"),
     }
+    if step.winograd:
+        shapes = scratch_shapes(step.winograd, replace_weights["weight"].shape, y_layout.block)
+        lies = Layout(y_layout.block, ((0, 0),))
+        places |= {n: Place(s, lies, "arena") for n, s in zip(step.scratch, shapes, strict=True)}
     move = Choice("relayout", "")
     steps = [Step("x:in", "relayout", ("x",), choice=move)]
     names = ("x",)

@@ -19,7 +19,7 @@ from jit.kernels.winograd import WinogradInputKernel, WinogradOutputKernel
 from jit.launches.axes import AXES, row_offset, stride_params
 from jit.launches.form import Launch, Lowering, Operand, Ref, launch
 from refimpl.graph import Shape
-from refimpl.plan import Plan, PlanError, Schedule, Step, Winograd, output_positions
+from refimpl.plan import PlanError, Schedule, Step, Winograd, output_positions
 from refimpl.plan.winograd import points, tile_counts, transforms
 from refimpl.tiles import unpack
 from refimpl.winograd import transform_weight
@@ -135,10 +135,8 @@ class _Work:
         y = y.skip(self.products_before(group))
         for _, (begin, end, tile) in regions((tiles,), s.tile):
             operands = {"x": x.skip(begin * block), "y": y.skip(begin * block)}
-            sizes = {**group.sizes, "OW": end - begin, "KW": 1, "TW": 1, "IW": end - begin}
-            made = replace(kernel, tile=(1, tile))
-            found = launch(self.step, made, operands, sizes, group.packed)
-            yield replace(found, first_row=group.row)
+            made, sizes = replace(kernel, tile=(1, tile)), {**group.sizes, "OW": end - begin}
+            yield launch(self.step, made, operands, sizes, group.packed)
 
     def products_before(self, group: _Group) -> int:
         """Elements of the products of the filters before a group."""
@@ -195,7 +193,7 @@ class _Work:
         bias[: given.size] = given
         tables = {"values": values, "offset": offsets, "first": first, "last": last}
         sizes = {
-            "N": 1, "F": self.points * slots, "C": x.shape[1],
+            "N": 1, "F": self.points * slots,
             "NB": first.size // (self.points * strips),
             "J": offsets.size, "VALUESL": values.size,
             **stride_params("X", x), **stride_params("Y", y),
@@ -220,19 +218,3 @@ class _Work:
         last = np.cumsum(sizes)
         whole = np.broadcast_to(offset, (self.points, strips, channel.size))
         return whole.astype(np.int32), (last - sizes).astype(np.int32), last.astype(np.int32)
-
-
-def product_weight(plan: Plan, made: Launch) -> np.ndarray:
-    """The weight (rows, channels, 1) that the naive loops of a launch of products multiply with:
-    blocks of the transformed weight along the diagonal, filters of a point by its channels."""
-    step = next(s for s in plan.steps if s.name == made.step)
-    assert step.winograd is not None
-    weight, _ = unpack(plan.weights[step.weight])
-    whole = transform_weight(weight, transforms(step.winograd.outputs, weight.shape[2:]))
-    whole = whole.reshape(-1, *weight.shape[:2]).astype(np.float32)
-    slots, channels = made.params["F"] // len(whole), made.params["C"] // len(whole)
-    rows = np.zeros((len(whole), slots, len(whole), channels))
-    mine = whole[:, made.first_row : made.first_row + slots]
-    for p, matrix in enumerate(mine):
-        rows[p, : matrix.shape[0], p, : matrix.shape[1]] = matrix
-    return rows.reshape(made.params["F"], -1, 1)
