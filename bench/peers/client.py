@@ -20,7 +20,10 @@ import bench
 from bench.peers import wire
 from refimpl.graph import Graph
 
-PEERS = ("torch", "torch-channels-last", "torch-compile", "onnxruntime", "openvino")
+PEERS = (
+    "torch", "torch-channels-last", "torch-compile", "onnxruntime", "openvino", "ncnn", "mnn",
+    "mnn-accurate", "mnn-sparse",
+)  # fmt: skip
 """Engines by name; what each is stands in `bench.peers.worker`."""
 
 _START_S = 300.0  # importing an engine and compiling a network; torch.compile is the slow one
@@ -82,10 +85,15 @@ class Peer:
     def output(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run once on the inputs, which stay there to be measured on; the outputs, float32.
 
+        Inputs are float32, or int64 where they index an embedding.
+
         Raises:
             PeerError: it failed or died.
         """
-        arrays = {str(i): np.asarray(x, np.float32) for i, x in enumerate(inputs)}
+        arrays = {
+            str(i): x.astype(np.int64 if x.dtype.kind == "i" else np.float32)
+            for i, x in enumerate(inputs)
+        }
         return tuple(self._ask({"do": "run"}, **arrays)[1].values())
 
     def measure(self, calls: int, warmup: int) -> tuple[float, ...]:
