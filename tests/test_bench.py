@@ -412,7 +412,7 @@ def scripted(name: str, run: str = ANSWER, time: str = TIMES, patience_s: float 
         ({"run": ANSWER.replace("-4", "np.nan")}, "wrong: off by nan"),
         ({"run": "wire.send(stream, {})"}, "wrong: outputs of shapes"),
         ({"time": "os._exit(3)"}, "ended with exit code 3"),
-        ({"time": TIMES.replace('body["calls"]', "99")}, "timed 99 runs of 3"),
+        ({"time": TIMES.replace('body["calls"]', "99")}, "timed 99 runs of 1"),
         ({"time": TIMES.replace("1000", "0")}, "or in no time"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
