@@ -92,6 +92,7 @@ class Worker:
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The reply to one message."""
         if body["do"] == "load":
+            self.engine = None  # its memory goes before the next network comes
             self.engine = ENGINES[body["engine"]](_graph(body["graph"], arrays), body["threads"])
             return {"version": self.engine.version}, {}
         if self.engine is None:
