@@ -314,6 +314,41 @@ def test_matrix_products_of_integers_are_exact():
     assert (one_step("matmul", [a, b])[1] == 0).all()
 
 
+def dropped(x, *place):
+    """x without one element."""
+    y = x.copy()
+    y[place] = 0
+    return y
+
+
+def test_what_the_bounds_cannot_see():
+    """A mistake of each kind whose whole effect lies within the bound."""
+    rng = np.random.default_rng(7)
+    a, b = drawn(rng, (1, 3000), "tame"), drawn(rng, (3000, 1), "tame")
+    a[0, 9] = b[9, 0] = 1e-3
+    small = np.concatenate([drawn(rng, (1, 30), "tame"), [[-20]]], axis=1).astype(f32)
+    flat = (1 + 1e-7 * drawn(rng, (1, 1, 6), "tame")).astype(f32)
+    linear = {"output": (12,), "ratio": (0.5,), "mode": "linear"}
+    cases = [
+        ("matmul", [a, b], [dropped(a, 0, 9), b], {}, {}),
+        # A channel so far below the largest that its share is less than a rounding.
+        ("softmax", [small], [np.where(small == -20, f32(-30), small)], {"axis": 1}, {}),
+        ("log_softmax", [small[:, :30]], [small[:, :30] + f32(1e-8)], {"axis": 1}, {}),
+        # Weights of the wrong coordinates, where neighbours are alike.
+        ("upsample", [flat], [flat], {**linear, "coordinates": "half_pixel"},
+         {"coordinates": "asymmetric"}),
+        ("local_response_norm", [small], [dropped(small, 0, 3)],
+         {"size": 3, "alpha": 1e-9, "beta": 0.75, "k": 1.0}, {}),
+        ("rms_norm", [a, np.ones(3000, f32)], [dropped(a, 0, 9), np.ones(3000, f32)],
+         {"eps": 1e-5}, {}),
+    ]  # fmt: skip
+    for op, right, wrong, attributes, other in cases:
+        exact, bound = one_step(op, right, **attributes)
+        mistaken, _ = one_step(op, wrong, **{**attributes, **other})
+        unseen = np.abs(mistaken - exact) <= bound
+        assert (unseen & (mistaken != exact)).any(), op
+
+
 def test_what_has_no_model_is_refused_by_name():
     with pytest.raises(KeyError, match="sigmoid"):
         one_step("sigmoid", [np.ones((1, 2), f32)])

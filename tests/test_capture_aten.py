@@ -52,7 +52,8 @@ FUNCTIONS = {
     ),
     "activations": (
         lambda x: [
-            F.selu(x), F.celu(x, 0.5), F.softplus(x, 2.0), F.softsign(x), F.mish(x), F.logsigmoid(x), F.glu(x, 1), F.rrelu(x), F.tanhshrink(x),
+            F.selu(x), F.celu(x, 0.5), F.softplus(x, 2.0), F.softsign(x), F.mish(x),
+            F.logsigmoid(x), F.glu(x, 1), F.rrelu(x), F.tanhshrink(x),
             F.gelu(x), F.elu(x, 0.5), F.hardsigmoid(x), F.relu6(x), x.clamp(-0.25), F.silu(x),
             F.normalize(x, dim=1),
         ],
@@ -151,9 +152,19 @@ FUNCTIONS = {
     "products": (
         lambda x: [
             x @ x.mT, torch.bmm(x[0], x[0].mT), x[0, 0] @ x[0, 0].T, x @ x.new_ones(4),
-            x.new_ones(5) @ x, x[0, 0, 0] @ x[0, 0, 1], torch.addmm(x[0, 0], x[0, 0], x.new_ones(4, 4)),
+            x.new_ones(5) @ x, x[0, 0, 0] @ x[0, 0, 1],
+            torch.addmm(x[0, 0], x[0, 0], x.new_ones(4, 4)),
             torch.baddbmm(x[0], x[0], x.new_ones(3, 4, 4), beta=0.5, alpha=2),
             F.linear(x, x.new_ones(3, 4)), x.new_ones(2, 5) @ x,
+        ],
+        (2, 3, 5, 4),
+    ),
+    "taken_apart": (
+        lambda x: [
+            torch.einsum("nchw,ndhw->ncd", x, x), torch.tensordot(x, x, ([1], [1])),
+            F.cosine_similarity(x, x + 1), torch.outer(x[0, 0, 0], x[0, 0, 1]),
+            x.addcdiv(x, x.exp()), torch.maximum(x, x[0]).clamp(x[1] - 1, x[1] + 1),
+            torch.hstack([x, x]), torch.kron(x[0, 0], x[1, 1]),
         ],
         (2, 3, 5, 4),
     ),
@@ -168,7 +179,8 @@ FUNCTIONS = {
     ),
     "constants": (
         lambda x: [
-            x + torch.arange(4) * 2, x * torch.zeros_like(x).add(1), x + torch.linspace(0, 1, 5)[:4],
+            x + torch.arange(4) * 2, x * torch.zeros_like(x).add(1),
+            x + torch.linspace(0, 1, 5)[:4],
             x - torch.arange(3).unsqueeze(1).float().pow(2), torch.cat([x, x.new_zeros(3, 2)], 1),
         ],
         (3, 4),

@@ -10,17 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from onnx import helper
+from small_models import onnx_file
 from small_plans import small_plan
 
 import jit.executable
-from gossamer.cli import main
+from gossamer.cli import inspect, main
 from gossamer.cli.app import VERBS, application
 from gossamer.cli.doctor import Finding
-from gossamer.cli.output import show_table
+from gossamer.cli.models import source_of
+from gossamer.cli.output import shortened, show_table
 from gossamer.front import random_inputs
 from jit.plan_file import load_plan, save_plan
 from refimpl.plan import evaluate
+from refimpl.schemes import KGS
 
 MODEL = """
 import torch
@@ -38,8 +44,27 @@ def broken():
 def misshapen():
     return nn.Sequential(nn.Flatten(), nn.Linear(3, 4)), (torch.zeros(1, 3, 6, 5),)
 
+class Spectrum(nn.Module):
+    def forward(self, x):
+        return torch.fft.rfft(x).abs().cumsum(0)
+
 def uncapturable():
-    return nn.LSTM(3, 4), (torch.zeros(2, 1, 3),)
+    return nn.Sequential(nn.Conv2d(3, 5, 3), Spectrum()), (torch.zeros(1, 3, 6, 5),)
+
+def refused():
+    return nn.Upsample(scale_factor=2, mode="bicubic"), (torch.zeros(1, 3, 6, 5),)
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.norm = nn.Embedding(9, 8), nn.LayerNorm(8)
+        self.memory, self.out = nn.GRU(8, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, i):
+        return self.out(self.memory(self.norm(self.table(i)))[0]).softmax(-1)
+
+def words():
+    return Words(), (torch.zeros(2, 4, dtype=torch.int64),)
 """
 
 PRESENT = [verb for verb in VERBS if Path(f"gossamer/cli/{verb}.py").exists()]
@@ -62,6 +87,27 @@ def model(tmp_path: Path) -> str:
     path = tmp_path / "model.py"
     path.write_text(MODEL)
     return str(path)
+
+
+@pytest.fixture
+def pruned_onnx(tmp_path: Path) -> str:
+    """A model of which the batch is open and half of a convolution's weights are zero."""
+    weight = np.random.default_rng(0).standard_normal((16, 8, 3, 3)).astype(np.float32)
+    weight *= KGS(8, 4).project(weight, 0.5)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
+    return str(onnx_file(tmp_path / "pruned.onnx", nodes, {"x": ("N", 8, 9, 7)}, w=weight))
+
+
+@pytest.fixture
+def strange_onnx(tmp_path: Path) -> str:
+    """A model of operators that nobody has."""
+    weight = np.ones((16, 8, 3, 3), np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Frobnicate", ["c"], ["f"], name="frob", domain="acme"),
+        helper.make_node("Unique", ["f"], ["y"], name="once"),
+    ]
+    return str(onnx_file(tmp_path / "strange.onnx", nodes, {"x": ("N", 8, 9, 7)}, w=weight))
 
 
 def test_help_lists_every_verb_and_imports_none(capsys) -> None:
@@ -97,6 +143,120 @@ def test_plan_and_inspect_speak_json(net: str, model: str, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["nodes"][0]["op"] == "conv"
     assert main(["inspect", f"{model}:net"]) == 0
     assert "conv" in capsys.readouterr().out
+
+
+def test_inspect_says_what_a_model_is(pruned_onnx: str, capsys) -> None:
+    assert main(["inspect", pruned_onnx, "--shape", "2x8x9x7"]) == 0
+    shown = capsys.readouterr().out
+    assert "pruned: 2 nodes, 1.15k parameters (4.61kB), 40.3k MACs kept of 80.6k (50%)" in shown
+    assert "operators: 1 conv, 1 relu" in shown
+    assert "input x: 2x8x9x7\noutput y: 2x16x7x5\n" in shown
+    assert "kgs(gf=8,gc=4), recognised: 100% of the zeros" in shown
+    assert "cannot be compiled" not in shown
+    assert main(["inspect", pruned_onnx, "--shape", "x=2x8x9x7", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["captured"]
+    assert found["outputs"] == {"y": [2, 16, 7, 5]}
+    (scheme,) = found["nodes"][0]["schemes"]
+    assert scheme["origin"] == "recognised"
+    assert scheme["kept"] == found["kept_macs"] / found["dense_macs"] == 0.5
+
+
+def test_inspect_names_what_cannot_be_compiled(model: str, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(inspect, "obstacles", lambda *_: ["1: `relu` cannot be compiled yet"])
+    assert main(["inspect", f"{model}:net", "--target", "cortex-a53"]) == 0
+    shown = capsys.readouterr().out
+    assert "cannot be compiled for cortex-a53:\n  1: `relu` cannot be compiled yet" in shown
+    assert main(["inspect", f"{model}:net", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["not_compiled"] == [
+        "1: `relu` cannot be compiled yet"
+    ]
+
+
+def test_inspect_shows_what_cannot_be_captured(strange_onnx: str, model: str, capsys) -> None:
+    assert main(["inspect", strange_onnx]) == 1
+    shown = capsys.readouterr().out
+    assert "strange: 3 nodes, 1.15k parameters (4.61kB)" in shown
+    assert "operators: 1 Conv, 1 Frobnicate, 1 Unique\ninput x: Nx8x9x7" in shown
+    assert "acme.Frobnicate (node 'frob', opset 17)" in shown
+    assert "Unique (node 'once', opset 17)" in shown
+    assert main(["inspect", f"{model}:uncapturable", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert not found["captured"]
+    assert found["operators"]["aten.conv2d.default"] == 1
+    assert found["parameters"] == 5 * 3 * 9 + 5
+    assert [("fft_rfft" in line, "cumsum" in line) for line in found["unsupported"]] == [
+        (True, False),
+        (False, True),
+    ]
+    assert main(["inspect", f"{model}:refused"]) == 1
+    assert "upsample_bicubic2d" in capsys.readouterr().out
+
+
+def test_inspect_of_a_file_that_lies_says_so(tmp_path: Path, capsys) -> None:
+    """Of a tensor that claims more than there is, in a model that cannot be captured anyway."""
+    path = onnx_file(
+        tmp_path / "lie.onnx", [helper.make_node("Unique", ["w"], ["y"])], {}, w=np.ones(3)
+    )
+    model = onnx.load(path)
+    model.graph.initializer[0].dims[:] = [2**40] * 30
+    onnx.save(model, path)
+    assert main(["inspect", str(path)]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("gossamer: cannot capture Unique")
+
+
+def test_long_names_are_shortened_in_the_middle() -> None:
+    assert shortened("layer4.1.conv2") == "layer4.1.conv2"
+    short = shortened("features." * 9 + "conv", 20)
+    assert (len(short), short[:9], short[-5:]) == (20, "features.", ".conv")
+
+
+def test_every_verb_takes_a_model_of_any_kind(model: str, tmp_path: Path, capsys) -> None:
+    """Here one of an embedding, a norm, a recurrence and a softmax."""
+    source = source_of(f"{model}:words")
+    program = torch.export.export(source.model.eval(), source.example)
+    torch.export.save(program, tmp_path / "words.pt2")
+    np.save(tmp_path / "i.npy", np.arange(8).reshape(2, 4))
+    for net in (f"{model}:words", str(tmp_path / "words.pt2")):
+        for line in (
+            f"inspect {net}",
+            f"plan {net}",
+            f"run {net} --seed 3",
+            f"run {net} --input {tmp_path / 'i.npy'} -o {tmp_path / 'y.npy'}",
+            f"check {net} --device host",
+            f"bench {net} --runs 2",
+            f"compile {net} -o {tmp_path / 'code'}",
+            f"explain {net}",
+            f"explain {net} --layer table",
+        ):
+            assert main(line.split()) == 0, line
+            shown = capsys.readouterr()
+            assert shown.out, line
+            assert "Traceback" not in shown.err, line
+    assert np.load(tmp_path / "y.npy").shape == (2, 4, 3)
+    assert (tmp_path / "code" / "words.s").exists()
+
+
+def test_explain_outlines_every_other_step(model: str, tmp_path: Path, capsys) -> None:
+    plan = str(tmp_path / "words.safetensors")
+    assert main(["plan", f"{model}:words", "-o", plan]) == 0
+    capsys.readouterr()
+    for step in load_plan(plan).steps:
+        if step.op == "conv":
+            continue
+        assert main(["explain", plan, "--layer", step.name]) == 0
+        assert f"{step.name}: {step.op}" in " ".join(capsys.readouterr().out.split())
+        assert main(["explain", plan, "--layer", step.name, "--json"]) == 0
+        (found,) = json.loads(capsys.readouterr().out)["targets"]
+        assert found["op"] == step.op
+        for kernel in found["kernels"]:
+            assert kernel["stages"][0]["name"] == "naive"
+            assert kernel["launches"] >= (4 if "cell" in kernel["name"] else 1)
+    assert main(["explain", plan, "--layer", "table", "--all"]) == 0
+    shown = capsys.readouterr().out
+    assert "naive of f32_embedding" in shown
+    assert "assembly of f32_embedding" in shown
 
 
 def test_run_reads_and_writes_arrays(net: str, tmp_path: Path, capsys) -> None:
@@ -171,12 +331,27 @@ def test_doctor_gives_advice_once() -> None:
 
 ERRORS = {
     "plan nothing": "names no model",
-    "plan net.onnx": ".onnx files are not read yet",
+    "plan net.onnx": "net.onnx cannot be read",
+    "inspect net.pt2": "net.pt2 cannot be read",
+    "plan net.pth": "'net.pth' names no model",
+    "inspect {onnx} --shape y=1x2": "the model's inputs are 'x'",
+    "inspect {onnx} --shape x=1xN": "is not NAME=SIZES or SIZES",
+    "inspect {onnx} --shape x=1x2 --shape x=1x2": "gives input 'x' twice",
+    "inspect {onnx} --shape x=1x2 --shape 1x2": "a model of one input; name them all",
+    "plan {onnx}": "--shape x=1x8x9x7",
+    "inspect {onnx} --shape 1x8x9x7 --target z80": "unknown target 'z80'",
+    "plan {net} --shape 1x2": "has its own shapes",
+    "plan {model}:net --shape 1x2": "has its own shapes",
+    "bench --layer conv2d:8x8x3x3@9x9 --shape 1x2": "--shape is for a MODEL",
+    "explain --layer conv2d:8x8x3x3@9x9 --shape 1x2": "--shape is for a model",
+    "explain {net} --layer nope": "no convolution or linear layer 'nope'",
+    "explain {net} --layer y:out --bisect": "--bisect need a convolution or linear layer",
+    "explain {net} --layer y:out --stage nope": "its stages are naive",
     "plan missing.py:net": "missing.py is not a file",
     "plan {model}:nobody": "no function 'nobody'",
     "plan {model}:wrong": "returned int instead of",
     "plan {model}:broken": "raised KeyError: 'no such layer'",
-    "plan {model}:uncapturable": "LSTM",
+    "plan {model}:uncapturable": "cannot capture aten.fft_rfft",
     "plan {model}:misshapen": "same reduction dim",
     "plan {model}:net --target z80": "unknown target 'z80'",
     "plan no_such_package.module:net": "cannot be imported",
@@ -196,8 +371,8 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("line", ERRORS)
-def test_errors_are_one_sentence(line: str, net: str, model: str, capsys) -> None:
-    given = line.format(net=net, model=model).split()
+def test_errors_are_one_sentence(line: str, net: str, model: str, pruned_onnx: str, capsys) -> None:
+    given = line.format(net=net, model=model, onnx=pruned_onnx).split()
     assert main(given) == 1
     captured = capsys.readouterr()
     assert ERRORS[line] in captured.err
@@ -253,6 +428,18 @@ def test_a_reader_that_has_enough_is_no_error(net: str) -> None:
     line = f"{sys.executable} -m gossamer plan {net} --json | head -c 10"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_ctrl_c_is_answered_from_the_start(tmp_path: Path) -> None:
+    """Here while the first package of many is imported."""
+    (tmp_path / "cyclopts.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-c", "from gossamer.cli import main; raise SystemExit(main())"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.getcwd()}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "gossamer: interrupted\n")
 
 
 SLOW = """

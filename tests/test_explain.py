@@ -403,7 +403,7 @@ def test_the_page_is_self_contained_linked_and_escaped(shown) -> None:
 def test_a_saved_plan_is_explained(tmp_path: Path, capsys) -> None:
     path = tmp_path / "net.safetensors"
     save_plan(plan(graph(), "x86-64-sse"), path)
-    assert verb.explain(path, layer="y", stage="tile", target=["x86-64-sse"]) == 0
+    assert verb.explain(str(path), layer="y", stage="tile", target=["x86-64-sse"]) == 0
     assert "for owt in" in capsys.readouterr().out
     with pytest.raises(ExplainError, match="is planned for x86-64-sse, not for cortex-a76"):
         saved_plan(path, ["cortex-a76"])
@@ -429,7 +429,7 @@ def test_the_verb_writes_what_it_is_asked_for(tmp_path: Path, capsys) -> None:
         (f"--layer {SMALL} --html /dev/full/x.html", "/dev/full"),
         (f"--layer {SMALL} --json --stage tile", "leave out --stage"),
         ("--scheme kgs:4x4", "need a --layer, such as conv2d:"),
-        ("no/such.file", "is not a file"),
+        ("no/such.safetensors", "is not a file"),
         ("net.safetensors --keep 0.5", "net.safetensors has its own"),
     ],
 )

@@ -11,6 +11,7 @@ from bench.errors import BenchError
 from bench.shape import random_mask
 from refimpl.graph import Constant, Graph, Shape, Sparsity, check
 from refimpl.importers.build import Builder
+from refimpl.ops import OPERATORS
 from refimpl.schemes import Scheme, Scope
 
 Ratios = Mapping[str, float]
@@ -78,7 +79,8 @@ def pruned(
         if name not in constants:
             raise BenchError(f"{graph.name} has no layer {layer!r} with a weight")
         weight = constants[name].array
-        parts = next(n.attrs.get("groups", 1) for n in graph.nodes if name in n.inputs)
+        user = next(node for node in graph.nodes if name in node.inputs)
+        parts = OPERATORS[user.op].parts(user.attrs)
         mask = random_mask(
             weight.shape, scheme, 1 - ratio, scope=scope, parts=parts, seed=seed + number
         )

@@ -33,6 +33,7 @@ from jit import llvm, llvm_primitives
 from jit.decide import arena, decompose, fold
 from jit.decide import recurrent as recurrent_layers
 from jit.decide.draft import Draft
+from jit.decide.planes import Planes
 from jit.index import index, substitute
 from jit.kernels import conv, definition
 from jit.kernels.channelwise import ElementKernel, PoolKernel, RelayoutKernel
@@ -61,8 +62,12 @@ def _first_short(values, offsets, first, _):
     return values, offsets, first
 
 
-def _zeros(to: Any, kernel: Any, strips: list) -> Ref:
-    return to.constants.add(np.zeros(kernel.rows * len(strips), np.float32))
+def _zeros(to: Any, size: int) -> Ref:
+    return to.constants.add(np.zeros(size, np.float32))
+
+
+def _one_less(planes: Planes) -> Planes:
+    return replace(planes, taps=planes.taps[:-1])
 
 
 def _late_epilogue(s: If) -> If:
@@ -139,9 +144,13 @@ FAULTS = (
     Fault("padding moves no corner", arguments(
         contraction, "corner", lambda x, pads, *rest: (x, ((0, 0),) * len(pads), *rest))),
     Fault("rows of tiles all read the first row", arguments(
-        contraction, "corner", lambda x, pads, sizes, _, w0: (x, pads, sizes, 0, w0))),
+        contraction, "corner", lambda x, pads, sizes, at: (x, pads, sizes, (at[0], 0, at[2])))),
+    Fault("planes all read the first planes", arguments(
+        contraction, "corner", lambda x, pads, sizes, at: (x, pads, sizes, (0, *at[1:])))),
+    Fault("a plane of the kernel too many is left out", result(
+        contraction, "useful_planes", lambda made, *_: [_one_less(p) for p in made])),
     Fault("columns of tiles all read the first column", arguments(
-        contraction, "corner", lambda x, pads, sizes, h0, _: (x, pads, sizes, h0, 0))),
+        contraction, "corner", lambda x, pads, sizes, at: (x, pads, sizes, (*at[:2], 0)))),
     Fault("a region of strips is stored over the first", arguments(
         contraction, "row_offset", lambda place, _, *rest: (place, 0, *rest))),
     Fault("the last column of a strip is dropped", tables(_first_short)),
@@ -149,7 +158,7 @@ FAULTS = (
     Fault("columns read their neighbour's input", tables(
         lambda values, offsets, first, _: (values, np.roll(offsets, 1), first))),
     Fault("the bias is skipped", result(
-        contraction, "pack", lambda refs, to, *more: {**refs, "bias": _zeros(to, *more[1:3])})),
+        contraction, "pack", lambda refs, to, *more: {**refs, "bias": _zeros(to, more[-1]["F"])})),
     Fault("every region takes the first bias", arguments(
         contraction, "pack", lambda *args: (*args[:4], 0, *args[5:]))),
     Fault("the halo is not zeroed", result(channelwise, "margins", lambda *_: iter(()))),

@@ -18,7 +18,7 @@ WEIGHTS = 20_000
 _AWKWARD = (1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 15, 16, 17, 23, 31, 32, 33, 47, 48, 49, 63, 64, 65,
             127, 129, 131, 257)  # fmt: skip
 
-_ACTIVATIONS: tuple[Activation, ...] = (
+_COMMON: tuple[Activation, ...] = (
     ("relu", ()),
     ("clamp", (("lo", 0.0), ("hi", 6.0))),
     ("clamp", (("lo", -0.3), ("hi", float("inf")))),
@@ -29,6 +29,8 @@ _ACTIVATIONS: tuple[Activation, ...] = (
     ("tanh", ()),
     ("silu", ()),
     ("hardswish", ()),
+)
+_OTHERS: tuple[Activation, ...] = (
     ("gelu", (("approximate", "none"),)),
     ("gelu", (("approximate", "tanh"),)),
     ("selu", ()),
@@ -62,8 +64,8 @@ def shapes(draw: DrawFn, least: int, most: int, elements: int = 600) -> Shape:
 
 
 def activations() -> SearchStrategy[Activation]:
-    """Every activation that is compiled, with its numbers."""
-    return st.sampled_from(_ACTIVATIONS)
+    """Every activation that is compiled, with its numbers; half of them what CNNs use most."""
+    return st.one_of(st.sampled_from(_COMMON), st.sampled_from((*_COMMON, *_OTHERS)))
 
 
 def maybe_activated() -> SearchStrategy[Activation | None]:
@@ -74,11 +76,11 @@ def maybe_activated() -> SearchStrategy[Activation | None]:
 @st.composite
 def schemes(draw: DrawFn) -> tuple[str, float]:
     """(scheme as text, share kept), with blocks that do not divide and almost nothing kept."""
-    name = draw(st.sampled_from(("dense", "unstructured", "filter", "vanilla", "kgs")))
+    name = draw(st.sampled_from(("dense", "unstructured", "filter", "vanilla", "kgs", "bcr")))
     if name == "dense":
         return name, 1.0
     keep = draw(st.sampled_from((0.5, 0.28, 0.1, 0.01, 1e-6, 0.9, 0.0)))
-    if name in ("vanilla", "kgs"):
+    if name in ("vanilla", "kgs", "bcr"):
         gf, gc = (draw(st.sampled_from((1, 2, 3, 4, 8, 16, 32, 100))) for _ in range(2))
         return f"{name}:{gf}x{gc}", keep
     return name, keep

@@ -28,9 +28,12 @@ def pooled(draw: DrawFn, spatial: Shape) -> Op:
     if op.startswith("adaptive"):
         output = tuple(draw(sizes(min(s + 2, 9))) for s in spatial)
         return Op(op, (("output", output),))
-    kernel, stride, dilation, padding = draw(windows(rank, dilated=False))
+    kernel, stride, dilation, padding = draw(windows(rank, dilated=op == "max_pool"))
     ceil = draw(st.booleans())
     kernel = tuple(min(k, s) for k, s in zip(kernel, spatial, strict=True))
+    dilation = tuple(
+        d if d * (k - 1) < s else 1 for d, k, s in zip(dilation, kernel, spatial, strict=True)
+    )
     # torch's rule: at most half the window
     padding = tuple((min(lo, k // 2), min(hi, k // 2))
                     for (lo, hi), k in zip(padding, kernel, strict=True))  # fmt: skip

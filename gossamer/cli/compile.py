@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from gossamer.capturing import FILES
 from gossamer.cli.models import Shapes, plan_of
 from gossamer.cli.output import show_json, show_line, working
 from gossamer.errors import ModelError
@@ -88,5 +89,6 @@ def _content(artifact: NativeArtifact | OpenCLArtifact, form: str) -> bytes:
 
 def _stem(model: str) -> str:
     """A file name from MODEL: `net` of net.safetensors, `demo_dense` of demo:dense."""
-    name = Path(model).name.removesuffix(".safetensors")
+    path = Path(model)
+    name = path.stem if path.suffix in (".safetensors", *FILES) else path.name
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

@@ -12,6 +12,8 @@ from gossamer.explain.explanation import (
     find_layer,
 )
 from gossamer.explain.meaning import COMPILED, Verdict, first_wrong, verdicts
+from gossamer.explain.outline import Outline, is_contraction, outline
+from gossamer.explain.outline import as_data as outline_data
 from gossamer.explain.page import page, write_page
 from gossamer.explain.record import as_data, dump
 from gossamer.explain.source import plans_for, saved_plan
@@ -24,6 +26,7 @@ __all__ = [
     "ExplainError",
     "Explanation",
     "Line",
+    "Outline",
     "Verdict",
     "as_data",
     "changes",
@@ -32,6 +35,9 @@ __all__ = [
     "explain",
     "find_layer",
     "first_wrong",
+    "is_contraction",
+    "outline",
+    "outline_data",
     "page",
     "plans_for",
     "saved_plan",

@@ -141,7 +141,11 @@ def find_layer(plan: Plan, layer: str = "") -> Step:
     """The step of a convolution by its name or that of a node it covers; see `explain`."""
     convs = [step for step in plan.steps if step.op == "conv"]
     if not convs:
-        raise ExplainError(f"{plan.name} has no convolution or linear layer to explain")
+        names = ", ".join(step.name for step in plan.steps)
+        raise ExplainError(
+            f"{plan.name} has no convolution or linear layer to follow; --layer NAME outlines "
+            f"one of its other steps: {names}"
+        )
     if not layer:
         pruned = [step for step in convs if step.kept_macs < step.dense_macs]
         return max(pruned or convs, key=lambda step: step.kept_macs)

@@ -6,11 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
-
-import pygments
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import get_lexer_by_name
+from typing import TYPE_CHECKING, Any
 
 from gossamer.explain.assembly import Line
 from gossamer.explain.explanation import ExplainError, Explanation, changes, compare
@@ -18,6 +14,9 @@ from gossamer.explain.pictures import column_picture, tile_picture
 from gossamer.explain.wording import Verdicts, counts_rows, decision_lines, printable
 from jit.files import write_whole
 from jit.llvm_origin import origins
+
+if TYPE_CHECKING:
+    from pygments.formatters import HtmlFormatter
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,14 @@ def page(found: Sequence[Explanation], verdicts: Verdicts) -> str:
     """The page as text: self-contained, no script or style from elsewhere, all names escaped.
 
     Raises:
-        ExplainError: jinja2 is not installed.
+        ExplainError: jinja2 or pygments is not installed.
     """
     try:
         import jinja2
+        from pygments.formatters import HtmlFormatter
     except ImportError as error:
         raise ExplainError(
-            "the page needs jinja2; install it with: pip install 'gossamer[report]'"
+            f"the page needs {error.name}; install it with: pip install 'gossamer[report]'"
         ) from error
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("gossamer.explain", "."),
@@ -114,8 +114,11 @@ def _instruction(line: Line) -> str:
 def _rows(text: str, language: str, formatter: HtmlFormatter, *, linked: bool = False) -> list[Row]:
     """A row per line; `linked` rows name themselves as their origin."""
     # stripnl would drop blank lines at the ends and shift every number.
+    from pygments import highlight
+    from pygments.lexers import get_lexer_by_name
+
     lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
-    lines = pygments.highlight(text.rstrip("\n"), lexer, formatter).split("\n")
+    lines = highlight(text.rstrip("\n"), lexer, formatter).split("\n")
     wanted = len(text.rstrip("\n").split("\n"))
     return [Row(line, i if linked else 0) for i, line in enumerate(lines[:wanted], 1)]
 

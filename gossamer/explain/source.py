@@ -14,7 +14,7 @@ from refimpl.plan import Plan
 from refimpl.schemes import scheme_from_text
 
 
-def saved_plan(path: Path, targets: Sequence[str] = ()) -> Plan:
+def saved_plan(path: str | Path, targets: Sequence[str] = ()) -> Plan:
     """The Plan in a file, which is for one target.
 
     Raises:

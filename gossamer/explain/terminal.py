@@ -18,6 +18,8 @@ from gossamer.explain.explanation import (
     compare,
 )
 from gossamer.explain.meaning import COMPILED, Verdict
+from gossamer.explain.outline import Launched, Outline, decision
+from gossamer.explain.outline import forms as outline_forms
 from gossamer.explain.pictures import column_picture, tile_picture
 from gossamer.explain.wording import (
     Verdicts,
@@ -235,6 +237,42 @@ def show_difference(
         a, b = e.stage(before), e.stage(after)
         console.print(Text(f"from {before} to {after} for {e.target.name}", style="bold"))
         console.print(diff_text(compare(str(a.program), str(b.program))), soft_wrap=True)
+
+
+def show_outline(console: Console, o: Outline) -> None:
+    """A step that is no convolution: its decision, and every kernel with its stages."""
+    title = f"{printable(o.plan.name)} for {o.target.name}"
+    console.rule(Text(title, style="bold"), align="left")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for what, value in decision(o):
+        table.add_row(what, Text(printable(value)))
+    console.print(table)
+    for kernel in o.kernels:
+        times = "once" if kernel.launches == 1 else f"{kernel.launches} times"
+        console.print(Text(f"\n{kernel.name}, launched {times}", style="bold"))
+        console.print(_outline_stages(kernel))
+
+
+def _outline_stages(kernel: Launched) -> Table:
+    table = Table(box=None, padding=(0, 1), collapse_padding=True)
+    table.add_column("stage", no_wrap=True)
+    table.add_column("what it does")
+    for name in ("lines", "+", "-", "ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for entry, delta in changes(kernel.trace):
+        style = "bold" if entry.changed else "dim"
+        numbers = (*_size(delta), f"{1000 * entry.seconds:.1f}")
+        table.add_row(Text(entry.name, style=style), entry.summary, *numbers)
+    return table
+
+
+def show_outline_stage(console: Console, o: Outline, stage: str) -> None:
+    """One form of every kernel of the step in full; every form where `stage` is ""."""
+    for heading, text, lexer in outline_forms(o, stage):
+        console.print(Text(printable(heading), style="bold"))
+        console.print(_code(text, lexer), soft_wrap=True)
 
 
 def show_all(console: Console, found: Sequence[Explanation]) -> None:

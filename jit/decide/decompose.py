@@ -209,13 +209,12 @@ def _pad(to: _Rewriting, node: Node) -> bool:
     x, a = node.inputs[0], node.attrs
     if a["mode"] == "constant":
         return False
-    modes = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
     axes = [axis for axis, pair in enumerate(a["padding"]) if pair != (0, 0)]
     if not axes:
         return to.end(node, "identity", x)
     for axis in axes:
         # What NumPy makes of the indices themselves is which element each place repeats.
-        indices = np.pad(np.arange(to.shapes[x][axis]), a["padding"][axis], modes[a["mode"]])
+        indices = np.pad(np.arange(to.shapes[x][axis]), a["padding"][axis], a["mode"])
         values = {"axis": axis, "indices": tuple(int(i) for i in indices)}
         if axis == axes[-1]:
             return to.end(node, "take", x, **values)

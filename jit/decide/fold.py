@@ -55,7 +55,7 @@ def fold(graph: Graph) -> Folded:
 def _needed(drafts: Mapping[str, Draft], wanted: set[str]) -> tuple[Draft, ...]:
     """The drafts that the wanted values depend on, in their order."""
     kept = []
-    for draft in reversed(drafts.values()):
+    for draft in reversed(list(drafts.values())):
         if draft.name in wanted:
             kept.append(draft)
             wanted |= {*draft.inputs, draft.residual}

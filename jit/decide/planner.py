@@ -13,6 +13,7 @@ from jit.decide.decompose import decompose
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded, fold
 from jit.decide.layouts import Layouts, Need
+from jit.decide.planes import useful_planes, useful_share
 from jit.decide.schedule import ConvProblem, choose, heights
 from jit.target import Target
 from jit.target import target as target_named
@@ -177,8 +178,10 @@ class _Planner:
         # A kernel that covers the whole of what a flatten flattened has one position.
         covers = len(axes) != weight.ndim - 2
         spatial = (1,) * (weight.ndim - 2) if covers else tuple(axes)
-        x_block = self.places[step.inputs[0]].layout.block
-        return self.packed(draft, step, (batch, *spatial), x_block, batch * prod(spatial))
+        x = self.places[step.inputs[0]]
+        useful = _useful(draft, x.shape, spatial)
+        problem = ConvProblem(_required(draft.stored), (batch, *spatial), x.layout.block, useful)
+        return self.packed(draft, step, problem, batch * prod(spatial))
 
     def recurrence(self, draft: Draft, step: Step) -> Step:
         rows, gates = self.shapes[draft.inputs[0]]
@@ -191,15 +194,13 @@ class _Planner:
         for name, shape in scratch.items():
             self.places[name] = Place(shape, layout, "arena")
         step = replace(step, scratch=tuple(scratch))
-        return self.packed(draft, step, (batch,), layout.block, rows)
+        problem = ConvProblem(_required(draft.stored), (batch,), layout.block)
+        return self.packed(draft, step, problem, rows)
 
-    def packed(self, draft: Draft, step: Step, positions: Shape, x_block: int, times: int) -> Step:
-        """The step with its weight packed for the fastest schedule.
-
-        `positions` are those of one run of the kernel, `times` how often a weight is used.
-        """
-        weight, stored = _required(draft.weight), _required(draft.stored)
-        schedule, choice = choose(ConvProblem(stored, positions, x_block), self.machine)
+    def packed(self, draft: Draft, step: Step, problem: ConvProblem, times: int) -> Step:
+        """The step with its weight packed for the fastest schedule; `times` it is used."""
+        weight, stored = _required(draft.weight), problem.stored
+        schedule, choice = choose(problem, self.machine)
         strips = heights(weight.shape[0], schedule.rows, schedule.lanes)
         self.weights[f"{draft.name}.weight"] = pack(weight, stored, strips, schedule.channel_block)
         self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
@@ -212,6 +213,16 @@ class _Planner:
             dense_macs=draft.dense_weights * times,
             kept_macs=int(stored.sum()) * times,
         )
+
+
+def _useful(draft: Draft, x: Shape, outputs: Shape) -> float:
+    """The share of a convolution's products that are not with planes of padding."""
+    if len(outputs) < 3:
+        return 1.0
+    a, taps = dict(draft.attributes), _required(draft.weight).shape[2]
+    before, _ = a["padding"][0]
+    planes = useful_planes(outputs[0], x[2], taps, a["stride"][0], a["dilation"][0], before)
+    return useful_share(planes, taps)
 
 
 def _required(array: np.ndarray | None) -> np.ndarray:

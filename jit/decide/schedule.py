@@ -28,12 +28,14 @@ class ConvProblem:
     """What the choice depends on.
 
     stored: bool (F, C, *K), True where a weight exists; output: (N, *spatial);
-    x_block: channels per block of the input's layout.
+    x_block: channels per block of the input's layout; useful: the share of products that are not
+    with padding, and done.
     """
 
     stored: np.ndarray
     output: tuple[int, ...]
     x_block: int
+    useful: float = 1.0
 
     @property
     def columns(self) -> np.ndarray:
@@ -190,7 +192,9 @@ def _region_cycles(
         tiles = planes * ((h1 - h0) // th) * ((w1 - w0) // tw)
         positions = th * tw
         column = column_cycles(target, vectors, positions, run)
-        total += tiles * (columns * column + 2 * vectors * positions + _TILE_OVERHEAD)
+        total += tiles * (
+            columns * column * problem.useful + 2 * vectors * positions + _TILE_OVERHEAD
+        )
     return total
 
 

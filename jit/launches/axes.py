@@ -32,22 +32,25 @@ def logical_strides(letter: str, place: Place, whole: tuple[int, ...]) -> dict[s
 
 
 def corner(
-    x: Place, padding: tuple[tuple[int, int], ...], steps: Mapping[str, int], h0: int, w0: int
+    x: Place,
+    padding: tuple[tuple[int, int], ...],
+    steps: Mapping[str, int],
+    start: tuple[int, int, int],
 ) -> int:
-    """Elements from x's first inner element to what output (.., h0, w0) reads first."""
+    """Elements from x's first inner element to what the output at `start` (D, H, W) reads first."""
     strides, letters = x.layout.strides(x.shape)[2:], AXES[5 - len(x.shape) :]
-    start = {"D": 0, "H": h0, "W": w0}
+    begin = dict(zip(AXES, start, strict=True))
     return sum(
-        (start[a] * steps[f"S{a}"] - lo) * step
+        (begin[a] * steps[f"S{a}"] - lo) * step
         for a, (lo, _), step in zip(letters, padding, strides, strict=True)
     )
 
 
-def row_offset(place: Place, row: int, rank: int, h0: int, w0: int) -> int:
-    """Elements from a value's first inner element to filter `row` at position (.., h0, w0)."""
+def row_offset(place: Place, row: int, rank: int, start: tuple[int, int, int]) -> int:
+    """Elements from a value's first inner element to filter `row` at `start` (D, H, W)."""
     strides = place.layout.strides(place.shape)
     block = place.layout.block
     total = row // block * strides[1] + row % block
     if len(place.shape) - 2 == rank and rank:
-        total += w0 * strides[-1] + (h0 * strides[-2] if rank > 1 else 0)
+        total += sum(i * s for i, s in zip(start[3 - rank :], strides[2:], strict=True))
     return total

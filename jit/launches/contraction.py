@@ -11,6 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
+from jit.decide.planes import Planes, Runs, every_plane, plane_of_runs, useful_planes
 from jit.decide.schedule import regions
 from jit.index import evaluator
 from jit.kernels.conv import ConvKernel, naive
@@ -43,6 +44,19 @@ class Contraction:
             raise PlanError(f"{self.step.name}: has no schedule")
         return self.step.schedule
 
+    def planes(self, shape: Shape, values: np.ndarray) -> list[Planes]:
+        """The output's planes by what they use of a kernel of that shape.
+
+        Beside a weight that is infinite or NaN even padding counts: zero times it is NaN.
+        """
+        if len(self.spatial) < 3:
+            return every_plane(1, 1)
+        if not np.isfinite(values).all():
+            return every_plane(self.spatial[0], shape[2])
+        (stride, *_), (dilation, *_) = self.attribute("stride"), self.attribute("dilation")
+        (before, _), inputs = self.attribute("padding")[0], self.x.place.shape[2]
+        return useful_planes(self.spatial[0], inputs, shape[2], stride, dilation, before)
+
     def attribute(self, name: str) -> tuple:
         """stride, padding or dilation; nothing for a product without positions."""
         return dict(self.step.attributes).get(name, ())
@@ -70,14 +84,23 @@ def rows(to: Lowering, work: Contraction, row: int, strips: list[Tile]) -> Itera
     height = strips[0].rows.size
     sizes = {**conv_sizes(to, work), "F": height * len(strips)}
     kernel = conv_kernel(to, work, height)
-    packed = pack(to, work, kernel, strips, row, sizes)
-    for (h0, h1, th), (w0, w1, tw) in regions(work.spatial, work.schedule.tile):
-        region = dict(sizes)
-        if len(work.spatial) > 1:
-            region["OH"] = h1 - h0
-        if work.spatial:
-            region["OW"] = w1 - w0
-        yield conv_launch(work, replace(kernel, tile=(th, tw)), packed, region, row, h0, w0)
+    values, offsets, first = tables(to, work, kernel, strips, sizes)
+    packed = pack(to, work, values, offsets, row, sizes)
+    shape = to.plan.weights[work.step.weight].shape
+    runs = Runs(first, plane_of_runs(shape, strips, kernel.run))
+    for planes in work.planes(shape, values):
+        lists = {name: to.constants.add(ends) for name, ends in runs.within(planes.taps).items()}
+        for (h0, h1, th), (w0, w1, tw) in regions(work.spatial, work.schedule.tile):
+            region = dict(sizes)
+            if len(work.spatial) > 2:
+                count = planes.end - planes.begin
+                region |= {"OD": count, "ID": region["ID"] - (region["OD"] - count) * region["SD"]}
+            if len(work.spatial) > 1:
+                region["OH"] = h1 - h0
+            if work.spatial:
+                region["OW"] = w1 - w0
+            tiled, start = replace(kernel, tile=(th, tw)), (planes.begin, h0, w0)
+            yield conv_launch(work, tiled, {**packed, **lists}, region, row, start)
 
 
 def conv_kernel(to: Lowering, work: Contraction, height: int) -> ConvKernel:
@@ -120,18 +143,17 @@ def conv_sizes(to: Lowering, work: Contraction) -> dict[str, int]:
 def pack(
     to: Lowering,
     work: Contraction,
-    kernel: ConvKernel,
-    strips: list[Tile],
+    values: np.ndarray,
+    offsets: np.ndarray,
     row: int,
     sizes: dict[str, int],
 ) -> dict[str, Ref]:
-    """values, offset, first and bias of one region of strips, put into the constants."""
-    values, offsets, first = tables(to, work, kernel, strips, sizes)
-    bias = np.zeros(kernel.rows * len(strips), np.float32)
+    """values, offset and bias of strips of one height, put into the constants."""
+    bias = np.zeros(sizes["F"], np.float32)
     given = to.plan.constants[work.step.bias].array[row : row + bias.size]
     bias[: given.size] = given
     sizes |= {"J": offsets.size, "VALUESL": values.size}
-    named = {"values": values, "offset": offsets, "first": first, "bias": bias}
+    named = {"values": values, "offset": offsets, "bias": bias}
     return {name: to.constants.add(array) for name, array in named.items()}
 
 
@@ -168,15 +190,14 @@ def conv_launch(
     packed: Mapping[str, Ref],
     sizes: Mapping[str, int],
     row: int,
-    h0: int,
-    w0: int,
+    start: tuple[int, int, int],
 ) -> Launch:
-    """The launch of one region: filters from `row` on, positions from (.., h0, w0) on."""
+    """The launch of one region: filters from `row` on, positions from `start` on."""
     rank = len(work.spatial)
     operands = {
-        "x": work.x.skip(corner(work.x.place, work.attribute("padding"), sizes, h0, w0)),
-        "y": work.y.skip(row_offset(work.y.place, row, rank, h0, w0)),
+        "x": work.x.skip(corner(work.x.place, work.attribute("padding"), sizes, start)),
+        "y": work.y.skip(row_offset(work.y.place, row, rank, start)),
     }
     if work.residual:
-        operands["z"] = work.residual.skip(row_offset(work.residual.place, row, rank, h0, w0))
+        operands["z"] = work.residual.skip(row_offset(work.residual.place, row, rank, start))
     return replace(launch(work.step, kernel, operands, sizes, packed), first_row=row)

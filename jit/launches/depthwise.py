@@ -56,8 +56,8 @@ def depthwise(to: Lowering, step: Step) -> Iterator[Launch]:
             fused=to.target.has("fma"),
             grid=to.target.grid,
         )
-        skips = {n: row_offset(o.place, 0, rank, 0, begin) for n, o in operands.items()}
-        skips["x"] = corner(x, a["padding"], sizes, 0, begin)
+        skips = {n: row_offset(o.place, 0, rank, (0, 0, begin)) for n, o in operands.items()}
+        skips["x"] = corner(x, a["padding"], sizes, (0, 0, begin))
         here = {n: operand.skip(skips[n]) for n, operand in operands.items()}
         inputs = (end - begin - 1) * sizes["SW"] + (sizes["KW"] - 1) * sizes["TW"] + 1
         yield launch(step, kernel, here, {**sizes, "OW": end - begin, "IW": inputs}, tables)

@@ -62,7 +62,7 @@ def embedding(to: Lowering, step: Step) -> Iterator[Launch]:
     index, table, y = (to.operand(n) for n in (*step.inputs, step.name))
     rows, channels = table.place.shape
     extents, (ys,) = merged(y.place.shape[:-1], strides_of(y)[:-1])
-    if len(extents) > 1:
+    if len(extents) != 1:
         raise PlanError(f"{step.name}: the axes of its indices are not one")
     sizes = {"M": extents[0], "V": rows, "YM": ys[0], "YC": 1, "TV": channels, "TC": 1}
     lanes = to.target.lanes

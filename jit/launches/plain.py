@@ -196,7 +196,7 @@ def around(
     """
     before, bs = merged(shape[:axis], *(s[:axis] for s in strides))
     after, us = merged(shape[axis + 1 :], *(s[axis + 1 :] for s in strides))
-    if len(before) > 1 or len(after) > 1:
+    if len(before) != 1 or len(after) != 1:
         raise PlanError(f"{step.name}: the axes around axis {axis} are not one")
     steps = [(b[0], s[axis], u[0]) for b, s, u in zip(bs, strides, us, strict=True)]
     return (before[0], shape[axis], after[0]), steps

@@ -81,7 +81,7 @@ def group_norm(to: Lowering, step: Step) -> Iterator[Launch]:
     groups, (n, c, *_) = dict(step.attributes)["groups"], y.place.shape
     own = c // groups
     inner, steps = merged(y.place.shape[2:], strides_of(x)[2:], strides_of(y)[2:])
-    if len(inner) > 1:
+    if len(inner) != 1:
         raise PlanError(f"{step.name}: the positions of {y.place.shape} are not one axis")
     sizes = {"A": n, "B": groups, "P": own, "Q": inner[0], "GB": own, "GP": 1}
     for letter, operand, positions in (("X", x, steps[0]), ("Y", y, steps[1])):

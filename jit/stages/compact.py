@@ -43,7 +43,11 @@ def _x_address(program: Program) -> Index:
 
 
 def compact(program: Program, kernel: ConvKernel) -> Program:
-    """The program over packed weights: buffers `values`, `offset`, `first` take the place of w."""
+    """The program over packed weights: buffers take the place of w.
+
+    They are `values`, `offset`, and for every block of every strip its runs: from `first` up to
+    `last`, which may leave out those that a region of positions does not need.
+    """
     corner = _x_address(program).split(frozenset(COLUMN))[1]
     row = index("s") * kernel.rows + index("r")
     kept = Load("values", (index("j"), index("l"), index("r")))
@@ -86,7 +90,7 @@ def _column_loops(kernel: ConvKernel) -> list[For]:
     group = index("s") * "NB" + index("b")
     return [
         For("b", index(0), index("NB"), ()),
-        For("j", at("first", group), at("first", group + 1), ()),
+        For("j", at("first", group), at("last", group), ()),
         For("l", index(0), index(kernel.run), ()),
     ]
 
@@ -103,7 +107,8 @@ def _buffers(program: Program, kernel: ConvKernel) -> tuple[Buffer, ...]:
     packed = (
         Buffer("values", "read", "f32", (index("J"), q, r), (q * r, r, index(1))),
         Buffer("offset", "read", "i32", (index("J"),), (index(1),)),
-        Buffer("first", "read", "i32", (groups + 1,), (index(1),)),
+        Buffer("first", "read", "i32", (groups,), (index(1),)),
+        Buffer("last", "read", "i32", (groups,), (index(1),)),
     )
     result: list[Buffer] = []
     for old in program.buffers:

@@ -200,12 +200,14 @@ class _Rounding:
 
     def apply(self, primitive: str, a: Range) -> Range:
         """A primitive that rises: its ulps, and what it may do below the smallest normal."""
-        function = _RISING[primitive]
-        vanishes = primitive in ("exp", "sigmoid")
-        lost = 2 * self.format.smallest_normal if vanishes else 4 * self.format.smallest
+        lo, hi = _RISING[primitive](a.lo), _RISING[primitive](a.hi)
         correct = primitive == "sqrt"
         relative = self.format.unit if correct else self.machine.relative(primitive)
-        return self.rounded(function(a.lo), function(a.hi), relative, lost)
+        if primitive in ("exp", "sigmoid"):
+            # A 0 of theirs has underflowed, in float64 as well: it is no exact one.
+            lost = 2 * self.format.smallest_normal
+            return self.rounded(lo - lost, hi + lost, relative, 0.0)
+        return self.rounded(lo, hi, relative, 4 * self.format.smallest)
 
     def decay(self, x: Range) -> Range:
         """expm1(min(x, 0))."""

@@ -14,22 +14,21 @@ from typing import Any
 from refimpl.graph import Graph
 from refimpl.importers import CaptureError
 from refimpl.importers.archive import DTYPES, Archive
+from refimpl.importers.bound_sizes import BoundSizes
 from refimpl.importers.exported import Known, Origin, Program, Ref, Result, Step, user_line
 from refimpl.importers.fields import expect, get, only
 from refimpl.importers.folding import NumpyFolder
 from refimpl.importers.functional import functional
-from refimpl.importers.sizes import GivenShapes, by_name, open_input
+from refimpl.importers.sizes import GivenShapes, by_name
 from refimpl.importers.survey import Survey, survey_of
-from refimpl.importers.symbols import OpenSizeError, bind, open_name, size_of
+from refimpl.importers.symbols import OpenSizeError
 from refimpl.importers.walk import graph_of
-from refimpl.ops import Shape
 
 _KNOWN = {
     "parameter": "parameter_name",
     "buffer": "buffer_name",
     "tensor_constant": "tensor_constant_name",
 }
-_LARGEST_SIZE = 2**31 - 1
 
 
 def capture(path: str | Path, *, shapes: GivenShapes | None = None) -> Graph:
@@ -68,21 +67,21 @@ def _program(archive: Archive, shapes: GivenShapes | None) -> Program:
 
 
 class _Reader:
-    """The parsed JSON of a program, with the sizes that are bound so far."""
+    """The parsed JSON of a program."""
 
     def __init__(self, model: Any, tensors: Mapping[str, Known], what: str) -> None:
         self.graph = get(model, "graph", dict, what)
         self.signature = get(model, "signature", dict, what)
         self.metas = get(self.graph, "tensor_values", dict, what)
+        self.sizes = BoundSizes(self.metas, what)
         self.tensors = tensors
         self.what = what
-        self.bound: dict[str, int] = {}
 
     def program(self, name: str, shapes: GivenShapes | None, ranges: dict[str, Any]) -> Program:
         """The program, every size of it fixed."""
         known, inputs = self.placeholders()
-        self.bind(inputs, by_name(shapes, inputs, self.what))
-        self.require_ranges(ranges)
+        self.sizes.bind(inputs, by_name(shapes, inputs, self.what))
+        self.sizes.require_ranges(ranges)
         steps = tuple(self.steps())
         outputs = tuple(self.outputs())
         kinds = [step.origin.outermost for step in steps if step.origin.outermost]
@@ -116,86 +115,12 @@ class _Reader:
             return []
         raise CaptureError(f"{self.what}: an input is a {kind.removeprefix('as_')}, not a tensor")
 
-    def bind(self, inputs: list[str], shapes: Mapping[str, Shape]) -> None:
-        """Bind the open sizes of the inputs to those that the user gives."""
-        pending = []
-        for name, shape in shapes.items():
-            sizes = self.sizes_of(name)
-            if not all(type(size) is int and size > 0 for size in shape):
-                raise CaptureError(f"input {name!r} cannot be {shape}: sizes are ints of 1 or more")
-            if len(shape) != len(sizes):
-                raise CaptureError(f"input {name!r} has {len(sizes)} axes, not {len(shape)}")
-            pending += [
-                (name, axis, *pair) for axis, pair in enumerate(zip(sizes, shape, strict=True))
-            ]
-        # Plain symbols come first, so that sizes made of them are known.
-        for fits in (False, True):
-            for name, axis, size, wanted in pending:
-                if not bind(size, wanted, self.bound) and fits:
-                    self.refuse_size(name, axis, wanted, size)
-        for name in inputs:
-            self.require_bound(name)
-
-    def refuse_size(self, name: str, axis: int, wanted: int, size: str) -> None:
-        """Say why an input cannot have the size."""
-        try:
-            fixed = size_of(size, self.bound)
-        except OpenSizeError:
-            fixed = None
-        reason = f"is {fixed} there" if fixed is not None else "is made of others there"
-        raise CaptureError(f"input {name!r} cannot have size {wanted} at axis {axis}: it {reason}")
-
-    def require_bound(self, name: str) -> None:
-        """Refuse an input of open size, by name."""
-        try:
-            self.shape(name)
-        except OpenSizeError:
-            sizes = [open_name(size) for size in self.sizes_of(name)]
-            raise open_input(name, sizes, list(self.hints(name))) from None
-
-    def require_ranges(self, ranges: dict[str, Any]) -> None:
-        """Hold the bound sizes to what the model was exported for."""
-        for symbol, limits in ranges.items():
-            low, high = (expect(limits, dict, symbol).get(key) for key in ("min_val", "max_val"))
-            size = self.bound.get(symbol)
-            if size is None:
-                continue
-            if (type(low) is int and size < low) or (type(high) is int and size > high):
-                raise CaptureError(
-                    f"{self.what} was exported for sizes {low} to {high}, not {size}"
-                )
-
-    def sizes_of(self, name: str) -> list[str]:
-        """The sizes of a tensor as expressions."""
-        meta = get(self.metas, name, dict, f"{self.what}: its tensors")
-        return [_expression(size, name) for size in get(meta, "sizes", list, name)]
-
-    def hints(self, name: str) -> Iterator[int]:
-        """The sizes that a tensor had at the export, 1 where unknown."""
-        for size in get(get(self.metas, name, dict, name), "sizes", list, name):
-            kind, value = only(size, name)
-            hint = value.get("hint") if kind == "as_expr" else {"as_int": value}
-            found = hint.get("as_int") if isinstance(hint, dict) else None
-            yield found if type(found) is int and found > 0 else 1
-
-    def shape(self, name: str) -> Shape:
-        """The shape of a tensor.
-
-        Raises:
-            OpenSizeError: a size depends on a symbol that is not bound.
-            CaptureError: it has none that a Graph could have.
-        """
-        shape = tuple(size_of(size, self.bound) for size in self.sizes_of(name))
-        if not all(0 <= size <= _LARGEST_SIZE for size in shape) or len(shape) > 32:
-            raise CaptureError(f"{self.what}: {name!r} is of shape {shape}")
-        return shape
-
     def result(self, name: str) -> Result:
         """A tensor that is defined."""
         meta = get(self.metas, name, dict, f"{self.what}: its tensors")
         dtype = DTYPES.get(get(meta, "dtype", int, name), "of an unknown dtype")
         try:
-            return Result(name, self.shape(name), dtype)
+            return Result(name, self.sizes.shape(name), dtype)
         except OpenSizeError as error:
             raise CaptureError(
                 f"{self.what}: the shape of {name!r} depends on values, through {error.symbol}"
@@ -259,9 +184,8 @@ class _Reader:
         if kind == "as_int":
             return expect(found, int, place)
         sizes = get(self.graph, "sym_int_values", dict, self.what)
-        expression = _expression(get(sizes, expect(found, str, place), dict, place), place)
         try:
-            return size_of(expression, self.bound)
+            return self.sizes.size(get(sizes, expect(found, str, place), dict, place), place)
         except OpenSizeError as error:
             raise CaptureError(f"{place}: a size depends on values, {error.symbol}") from None
 
@@ -307,14 +231,6 @@ _PLAIN = {
     "as_string": _Reader.text,
 }
 """How each kind of argument is read, alone or in lists."""
-
-
-def _expression(union: Any, what: str) -> str:
-    """A size as an expression of symbols."""
-    kind, value = only(union, what)
-    if kind == "as_int":
-        return str(expect(value, int, what))
-    return get(value, "expr_str", str, what)
 
 
 def _origin(target: str, node: str, record: Any) -> Origin:

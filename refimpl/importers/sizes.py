@@ -37,7 +37,7 @@ def by_name(given: GivenShapes | None, inputs: Sequence[str], what: str) -> dict
     for name, sizes in given.items():
         if name not in inputs:
             known = ", ".join(repr(name) for name in inputs)
-            raise CaptureError(f"a shape is given for {name!r}; the inputs of {what} are {known}")
+            raise CaptureError(f"a shape is given for {name!r}; {what}'s inputs are {known}")
         if not all(type(size) is int and 1 <= size <= _LARGEST for size in sizes):
             raise CaptureError(
                 f"the shape {tuple(sizes)} given for input {name!r} has a size that is not an int "

@@ -68,18 +68,26 @@ def size_of(expression: str, bound: Mapping[str, int]) -> int:
 
 
 def bind(expression: str, size: int, bound: dict[str, int]) -> bool:
-    """Bind the symbol that the expression is, unless it is bound or more than a symbol.
+    """Bind the one symbol of the expression that is not bound so that the expression is the size.
 
     Returns:
-        Whether the expression has this size now; False also where it cannot be told yet.
+        Whether the expression has this size now; False also where no value of the symbol, or more
+        than one symbol, would be needed for it.
     """
-    tree = _parsed(expression)
-    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id == "Symbol":
-        return bound.setdefault(_symbol(tree), size) == size
     try:
         return size_of(expression, bound) == size
+    except OpenSizeError as error:
+        symbol = error.symbol
+    try:
+        least, next_one = (size_of(expression, {**bound, symbol: n}) for n in (0, 1))
+        step = next_one - least
+        found = (size - least) // step if step else 0
+        if size_of(expression, {**bound, symbol: found}) != size:
+            return False
     except OpenSizeError:
         return False
+    bound[symbol] = found
+    return True
 
 
 def open_name(expression: str) -> int | str:

@@ -1,4 +1,4 @@
-"""Capture of a torch module, through torch.export; the one file here that imports torch."""
+"""Capture of a torch module, through torch.export."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import copy
 import inspect
 import io
 import logging
-import operator
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
-from torch.fx import Node as FxNode
 from torch.nn.utils import parametrize
 
 from refimpl.graph import Constant, Graph, Sparsity
 from refimpl.importers import CaptureError
-from refimpl.importers.exported import Known, Origin, Program, Ref, Result, Step, user_line
+from refimpl.importers.exported import Program
 from refimpl.importers.functional import functional
 from refimpl.importers.survey import Survey, survey_of
+from refimpl.importers.torch_program import TorchFolder, program_of
 from refimpl.importers.walk import graph_of, unknown
 from refimpl.schemes import Scheme
 
@@ -55,13 +53,8 @@ def capture(module: nn.Module, example: tuple[Tensor, ...], *, masks: Masks | No
         CaptureError: something has no counterpart here; the message names the aten operator, the
             node and the place in the module, or the weight whose mask does not fit.
     """
-    _check_example(example)
-    baked = _baked_copy(module)
-    names = _first_names(baked)
-    sparsity = _sparsity(masks or {}, names)
-    with _quiet():
-        program = _functional(type(module).__name__, _exported(baked, example), names)
-    return graph_of(program, _TorchFolder(), sparsity)
+    program, names = _traced(module, example)
+    return graph_of(program, TorchFolder(), _sparsity(masks or {}, names))
 
 
 def survey(module: nn.Module, example: tuple[Tensor, ...]) -> Survey:
@@ -70,12 +63,16 @@ def survey(module: nn.Module, example: tuple[Tensor, ...]) -> Survey:
     Raises:
         CaptureError: torch.export cannot trace it.
     """
+    return survey_of(_traced(module, example)[0], TorchFolder())
+
+
+def _traced(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Program, dict[str, str]]:
+    """What the module calls, and for each name of a parameter the one that is used."""
     _check_example(example)
     baked = _baked_copy(module)
+    names = _first_names(baked)
     with _quiet():
-        exported = _exported(baked, example)
-        program = _functional(type(module).__name__, exported, _first_names(baked))
-    return survey_of(program, _TorchFolder())
+        return _functional(type(module).__name__, _exported(baked, example), names), names
 
 
 def _check_example(example: tuple[Tensor, ...]) -> None:
@@ -140,15 +137,33 @@ def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram
 def _functional(name: str, exported: ExportedProgram, names: Mapping[str, str]) -> Program:
     """The program without in-place calls, and of operators that are known here if there are any.
 
-    torch can do both, but takes longer for it than for the export, and few modules need it: an
-    empty table of decompositions makes in-place operators pure and takes apart what is made of
-    others, but keeps convolutions, pools and activations whole.
+    torch can do both, but takes longer for it than for the export, and few modules need it.  Only
+    the operators that are not known are taken apart; if that leads to others that are not known
+    either, the module's own are the ones to name.
     """
-    with contextlib.suppress(CaptureError):
-        program = functional(_program(name, exported, names))
-        if not unknown(program, _TorchFolder()):
+    try:
+        program = functional(program_of(name, exported, names))
+    except CaptureError:
+        program = program_of(name, exported.run_decompositions({}), names)
+    apart, rows = program, {}
+    while missing := {step.target for step in unknown(apart, TorchFolder())}:
+        more = {op: how for op, how in _composites(missing).items() if op not in rows}
+        if not more:
             return program
-    return _program(name, exported.run_decompositions({}), names)
+        rows |= more
+        apart = program_of(name, exported.run_decompositions(rows), names)
+    return apart
+
+
+def _composites(targets: Collection[str]) -> dict[Any, Any]:
+    """How to take those operators apart that are nothing but calls of others, such as einsum."""
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    return {
+        operator: how
+        for operator, how in torch.export.default_decompositions().items()
+        if str(operator) in targets
+        and torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), key)
+    }
 
 
 @contextlib.contextmanager
@@ -160,6 +175,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             # torch's own use of what it has deprecated; nothing the caller could change.
             warnings.simplefilter("ignore", FutureWarning)
+            # Recurrent layers list their weights once more, which are exported all the same.
+            warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights")
             yield
     finally:
         logging.disable(before)
@@ -200,151 +217,3 @@ def _sparsity(masks: Masks, names: Mapping[str, str]) -> dict[str, Sparsity]:
         names[name]: Sparsity(scheme, Constant(np.asarray(mask)))
         for name, (scheme, mask) in masks.items()
     }
-
-
-def _program(name: str, program: ExportedProgram, names: Mapping[str, str]) -> Program:
-    """What torch exported, in words of ours; `names` says which to use of a parameter's."""
-    tensors = {**program.state_dict, **program.constants}
-    constants = _constants(program)
-    known = {placeholder: _known(of, tensors[of]) for placeholder, of in constants.items()}
-    calls = [node for node in program.graph.nodes if node.op == "call_function"]
-    places = _results_by_place(calls)
-    steps = tuple(_step(node, places) for node in calls if node.target is not operator.getitem)
-    specs = enumerate(program.graph_signature.output_specs)
-    outputs = tuple(places.get(of, of) for of in (_output(i, spec) for i, spec in specs))
-    return Program(name, tuple(_inputs(program)), known, steps, outputs, names)
-
-
-def _constants(program: ExportedProgram) -> dict[str, str]:
-    """The placeholders of parameters, buffers and constants, and their names in the module."""
-    specs = program.graph_signature.input_specs
-    return {s.arg.name: str(s.target) for s in specs if s.kind != InputKind.USER_INPUT}
-
-
-def _inputs(program: ExportedProgram) -> Iterator[Result]:
-    names = program.graph_signature.user_inputs
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in names:
-            yield _result(node.name, node.meta.get("val"), f"input {node.name!r}")
-
-
-def _known(name: str, tensor: Tensor) -> Known:
-    plain = tensor.detach().cpu()
-    try:
-        return Known(name, _dtype(tensor.dtype), plain.numpy())
-    except TypeError:
-        return Known(name, str(tensor.dtype), None)
-
-
-def _results_by_place(calls: Sequence[FxNode]) -> dict[str, str]:
-    """The name of the result that each getitem picks out of a call with several."""
-    return {
-        node.name: _name_of_result(node.all_input_nodes[0], node.args[1])
-        for node in calls
-        if node.target is operator.getitem
-    }
-
-
-def _name_of_result(node: FxNode, position: Any) -> str:
-    return f"{node.name}.{position}"
-
-
-def _step(node: FxNode, places: Mapping[str, str]) -> Step:
-    found = node.meta.get("val")
-    if isinstance(found, (tuple, list)):
-        names = [(_name_of_result(node, position), value) for position, value in enumerate(found)]
-    else:
-        names = [(node.name, found)]
-    origin = _origin(node)
-    results = tuple(
-        _result(name, value, origin.place) for name, value in names if value is not None
-    )
-    return Step(str(node.target), _arguments(node, places), results, origin)
-
-
-def _result(name: str, value: Any, place: str) -> Result:
-    if not isinstance(value, Tensor):
-        raise CaptureError(f"{place}: its result is a {type(value).__name__}, not a tensor")
-    if not all(type(size) is int for size in value.shape):
-        raise CaptureError(f"{place}: its shape {tuple(value.shape)} is not fixed")
-    return Result(name, tuple(value.shape), _dtype(value.dtype))
-
-
-def _arguments(node: FxNode, places: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of a call by name."""
-    schema = getattr(node.target, "_schema", None)
-    names = [argument.name for argument in schema.arguments] if schema else []
-    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-    return {name: _argument(value, places) for name, value in given.items()}
-
-
-def _argument(value: Any, places: Mapping[str, str]) -> Any:
-    if isinstance(value, FxNode):
-        return Ref(places.get(value.name, value.name))
-    if isinstance(value, torch.dtype):
-        return _dtype(value)
-    if isinstance(value, (list, tuple)):
-        return [_argument(item, places) for item in value]
-    return value
-
-
-def _dtype(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _output(position: int, spec: Any) -> str:
-    """The program's name of an output; nested ones come flattened, in torch's order."""
-    if spec.kind != OutputKind.USER_OUTPUT:
-        kind = spec.kind.name.lower().replace("_", " ")
-        raise CaptureError(f"the module changes {spec.target!r} as it runs ({kind})")
-    if not isinstance(spec.arg, TensorArgument):
-        raise CaptureError(f"output {position} is {spec.arg.value!r}, not a tensor")
-    return spec.arg.name
-
-
-def _origin(node: FxNode) -> Origin:
-    stack = node.meta.get("nn_module_stack") or {"": ("", "")}
-    path, kind = list(stack.values())[-1]
-    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    line = user_line(node.meta.get("stack_trace") or "", _TORCH)
-    return Origin(str(node.target), node.name, path, kind, line)
-
-
-class _TorchFolder:
-    """Computes with torch itself what depends on no input."""
-
-    def knows(self, target: str) -> bool:
-        """Every operator but those that draw at random."""
-        found = _operator(target)
-        return found is not None and torch.Tag.nondeterministic_seeded not in found.tags
-
-    def fold(self, step: Step, arguments: Mapping[str, Any]) -> Sequence[np.ndarray]:
-        """The results of a call, its tensors given as arrays."""
-        found = _operator(step.target)
-        assert found is not None, "only known operators are folded"
-        given = {name: _to_torch(value, found, name) for name, value in arguments.items()}
-        with torch.no_grad():
-            results = found(**given)
-        several = results if isinstance(results, (tuple, list)) else (results,)
-        return [result.detach().cpu().numpy() for result in several if result is not None]
-
-
-def _operator(target: str) -> Any:
-    """torch's operator of this name, or None."""
-    found: Any = torch.ops
-    for part in target.split("."):
-        found = getattr(found, part, None)
-    return found if isinstance(found, torch._ops.OpOverload) else None
-
-
-def _to_torch(value: Any, of: Any, name: str) -> Any:
-    """An argument of an operator as torch takes it."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
-    if isinstance(value, list):
-        return [_to_torch(item, of, name) for item in value]
-    kinds = {argument.name: str(argument.type) for argument in of._schema.arguments}
-    # A dtype is an int in the schema and a name here.
-    if isinstance(value, str) and hasattr(torch, value) and "str" not in kinds[name]:
-        return getattr(torch, value)
-    return value

@@ -102,6 +102,21 @@ def _clamp(call: Call, self: Value, min: float | None = None, max: float | None 
     return call.add("clamp", self, lo=lo, hi=hi)
 
 
+def _clamp_to_tensors(
+    call: Call, self: Value, min: Value | None = None, max: Value | None = None
+) -> str:
+    lifted: Operand = self if min is None else call.add("maximum", self, min)
+    return call.name(lifted) if max is None else call.add("minimum", lifted, max)
+
+
+def _clamp_min_to_tensor(call: Call, self: Value, min: Value) -> str:
+    return call.add("maximum", self, min)
+
+
+def _clamp_max_to_tensor(call: Call, self: Value, max: Value) -> str:
+    return call.add("minimum", self, max)
+
+
 def _clamp_min(call: Call, self: Value, min: float) -> str:
     return _clamp(call, self, min, None)
 
@@ -137,6 +152,11 @@ def _reversed_sub(call: Call, self: Value, other: Value | float, alpha: float = 
 def _addcmul(call: Call, self: Value, tensor1: Value, tensor2: Value, value: float = 1) -> str:
     product: Operand = call.add("mul", tensor1, tensor2)
     return call.add("add", self, product if value == 1 else call.add("mul", product, value))
+
+
+def _addcdiv(call: Call, self: Value, tensor1: Value, tensor2: Value, value: float = 1) -> str:
+    ratio: Operand = call.add("div", tensor1, tensor2)
+    return call.add("add", self, ratio if value == 1 else call.add("mul", ratio, value))
 
 
 def _lerp(call: Call, self: Value, end: Value, weight: Value | float) -> str:
@@ -242,6 +262,7 @@ ELEMENTWISE: dict[str, Rule] = {
         )
     },
     "aten.silu.default": _unary("silu"),
+    "aten.special_expit.default": _unary("sigmoid"),
     "aten.gelu.default": _gelu,
     "aten.leaky_relu.default": _leaky_relu,
     "aten.rrelu.default": _rrelu,
@@ -255,6 +276,9 @@ ELEMENTWISE: dict[str, Rule] = {
     "aten.relu6.default": _relu6,
     "aten.hardtanh.default": _hardtanh,
     "aten.clamp.default": _clamp,
+    "aten.clamp.Tensor": _clamp_to_tensors,
+    "aten.clamp_min.Tensor": _clamp_min_to_tensor,
+    "aten.clamp_max.Tensor": _clamp_max_to_tensor,
     "aten.clamp_min.default": _clamp_min,
     "aten.clamp_max.default": _clamp_max,
     "aten.add.Tensor": _linear_combination("add"),
@@ -267,11 +291,13 @@ ELEMENTWISE: dict[str, Rule] = {
     "aten.mul.Scalar": _binary("mul"),
     "aten.div.Tensor": _binary("div"),
     "aten.div.Scalar": _binary("div"),
+    "aten.true_divide.Tensor": _binary("div"),
     "aten.maximum.default": _binary("maximum"),
     "aten.minimum.default": _binary("minimum"),
     "aten.max.other": _binary("maximum"),
     "aten.min.other": _binary("minimum"),
     "aten.addcmul.default": _addcmul,
+    "aten.addcdiv.default": _addcdiv,
     "aten.lerp.Scalar": _lerp,
     "aten.lerp.Tensor": _lerp,
     "aten.square.default": _square,

@@ -48,6 +48,7 @@ def capture(model: str | Path | onnx.ModelProto, *, shapes: GivenShapes | None =
 
 
 KNOWN = {*RULES, *FOLDS, "If"}
+"""The operators that a model may have."""
 
 
 class _Capture:
