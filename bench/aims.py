@@ -13,16 +13,18 @@ from typing import Any, Literal
 from rich.table import Table
 
 from bench.comparison import SPREAD, Comparison
-from bench.rivals import fastest
+from bench.rivals import FEWER_FILTERS, fastest
 from bench.tables import plain_table
 
 FASTEST = "the fastest peer"
 """In place of a label: whoever of the peers is fastest on the dense network."""
+FEWER = "a peer with fewer filters"
+"""In place of a label: the peer that runs a filter-pruned network."""
 
 
 @dataclass(frozen=True)
 class Aim:
-    """`ours` over `theirs`: their labels, `FASTEST` for theirs; no limit where none was set."""
+    """`ours` over `theirs`, by label; theirs may be `FASTEST` or `FEWER`; a limit if one is set."""
 
     ours: str
     theirs: str
@@ -54,19 +56,27 @@ class Finding:
 
 def find(subject: str, aim: Aim, comparison: Comparison) -> Finding:
     """Hold an aim against a comparison; a contestant that was not measured leaves no ratio."""
-    theirs = fastest(comparison) if aim.theirs == FASTEST else aim.theirs
-    promise = f"{aim.ours} / {theirs or FASTEST}, {aim.of}"
-    there = {row.label for row in comparison.rows}
+    theirs = _label(aim.theirs, comparison)
+    promise = f"{aim.ours} / {theirs or aim.theirs}, {aim.of}"
     first, second = (theirs, aim.ours) if aim.of == "time" else (aim.ours, theirs)
-    if first not in there or second not in there or first is None or second is None:
-        ratios = [None] * len(SPREAD)
-    else:
+    ratios: list[float | None] = [None] * len(SPREAD)
+    if first is not None and second is not None:
         ratios = [comparison.speedup(first, second, q) for q in SPREAD]
     low, ratio, high = ratios
     met = None
     if ratio is not None and aim.limit is not None:
         met = ratio >= aim.limit if aim.of == "speed" else ratio <= aim.limit
     return Finding(subject, promise, ratio, low, high, _words(aim), met)
+
+
+def _label(name: str, comparison: Comparison) -> str | None:
+    """The contestant that a name stands for, None if there is none."""
+    labels = [row.label for row in comparison.rows]
+    if name == FASTEST:
+        return fastest(comparison)
+    if name == FEWER:
+        return next((label for label in labels if label.endswith(FEWER_FILTERS)), None)
+    return name if name in labels else None
 
 
 def _words(aim: Aim) -> str:

@@ -1,5 +1,4 @@
-"""One layer, dense and pruned, compiled by us and beside the peers: what `gossamer bench --layer`
-shows."""
+"""One layer, dense and pruned, beside the peers: what `gossamer bench --layer` shows."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from bench.contest import OURS, Contest, compiled, contest, target_of
-from bench.rivals import dense_rivals, sparse_rival
+from bench.rivals import rivals
 from bench.shape import LayerShape, layer_graph, layer_shape
 from refimpl.schemes import Dense, Scheme, Scope, scheme_from_text
 
@@ -81,8 +80,7 @@ def bench_layer(
         keep: the share of weights that stays.
         device: as `jit.devices.open_device` takes it; an emulator counts guest instructions.
         target: to compile for; None is what the device's name says.
-        peers: of `bench.peers.PEERS`, on the dense layer; None is all that are for dense layers,
-            and the one that skips zeros on the pruned layer, where they can be timed.
+        peers: of `bench.peers.PEERS`; None is all where they can be timed, else none.
         rounds: that count, after a warm-up round.
         scope: of the random mask: "strip" (balanced) or "layer"; None is "strip" where the
             scheme has strips.
@@ -101,9 +99,8 @@ def bench_layer(
     if chosen != Dense() or keep != 1:
         graphs["pruned"] = layer_graph(shape, chosen, keep, scope=scope, seed=seed)
         kept = float(graphs["pruned"].sparsity["weight"].mask.array.mean())
-    rivals = dense_rivals(graphs["dense"], peers, device)
-    if peers is None and rivals and "pruned" in graphs:
-        rivals.append(sparse_rival(graphs["pruned"], "pruned"))
+    thin = {label: graph for label, graph in graphs.items() if label != "dense"}
+    chosen_peers = rivals(graphs["dense"], thin, peers, device)
     variants = compiled(graphs, machine)
-    result = contest(variants, rivals, device=device, rounds=rounds, seed=seed, tell=tell)
+    result = contest(variants, chosen_peers, device=device, rounds=rounds, seed=seed, tell=tell)
     return LayerReport(shape, chosen, kept, device, variants[0].plan.target, result)

@@ -23,7 +23,7 @@ from bench.comparison import figures
 from bench.contest import OURS, Contest, compiled, contest
 from bench.layer import DENSE
 from bench.peers import PeerProcesses
-from bench.rivals import dense_rivals
+from bench.rivals import SPARSE_PEER, rivals
 from bench.shape import LayerShape, layer_graph, layer_shape
 from bench.tables import plain_table
 from refimpl.schemes import Dense, Scheme, scheme_from_text
@@ -156,13 +156,12 @@ def bench_layers(
     shapes = {name: layer_shape(text) for name, text in layers.items()}
     with PeerProcesses() as processes:
         for name, shape in shapes.items():
-            graphs = {"dense": layer_graph(shape, Dense(), 1.0, seed=seed)}
+            dense = layer_graph(shape, Dense(), 1.0, seed=seed)
             fitting = [] if shape.groups == shape.weight[0] else chosen
-            for p in fitting:
-                graphs[p.label] = layer_graph(shape, p.scheme, p.keep, seed=seed)
+            thin = {p.label: layer_graph(shape, p.scheme, p.keep, seed=seed) for p in fitting}
             result = contest(
-                compiled(graphs, "host"),
-                dense_rivals(graphs["dense"], peers, "host"),
+                compiled({"dense": dense, **thin}, "host"),
+                rivals(dense, thin, peers, "host"),
                 processes=processes,
                 rounds=rounds,
                 seed=seed,
@@ -209,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = prunings([s for s in given.sparse.split(",") if s], given.keep.split(","))
         options = {"rounds": given.rounds, "seed": given.seed, "tell": tell}
         results.extend(bench_layers(layers, chosen, peers=peers, **options))
-    tables = [dense_table(results, peers)]
+    tables = [dense_table(results, [name for name in peers if name != SPARSE_PEER])]
     sparse = [finding for result in results for finding in result.findings()[1:]]
     if sparse:
         tables.append(aims_table(sparse, "pruned layers"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,13 +34,16 @@ class Rival:
     graph: Graph
 
 
-def dense_rivals(graph: Graph, peers: Sequence[str] | None, device: str) -> list[Rival]:
-    """Peers on a network as it is.
+def rivals(
+    dense: Graph, pruned: Mapping[str, Graph], peers: Sequence[str] | None, device: str
+) -> list[Rival]:
+    """Peers on a network as it is, and the one that skips zeros on the pruned ones.
 
     Args:
-        graph: the network.
-        peers: of `bench.peers.PEERS`; None is all for dense networks where they can be timed
-            beside the device, else none.
+        dense: the network.
+        pruned: its pruned forms, by the labels that ours have.
+        peers: of `bench.peers.PEERS`; None is all where they can be timed beside the device,
+            else none.
         device: where ours runs.
 
     Raises:
@@ -50,13 +53,13 @@ def dense_rivals(graph: Graph, peers: Sequence[str] | None, device: str) -> list
         raise BenchError(f"peers run on this machine only, not on {device}; leave them out")
     if unknown := set(peers or ()) - set(PEERS):
         raise BenchError(f"no peer is called {min(unknown)!r}; known are {', '.join(PEERS)}")
-    every = [name for name in PEERS if name != SPARSE_PEER] if device in HERE else []
-    return [Rival(name, name, graph) for name in (every if peers is None else peers)]
-
-
-def sparse_rival(graph: Graph, label: str) -> Rival:
-    """The peer that skips zeros, on a pruned network of that label."""
-    return Rival(f"{SPARSE_PEER}, {label}", SPARSE_PEER, graph)
+    every = PEERS if device in HERE else ()
+    chosen = every if peers is None else peers
+    sparse = pruned if SPARSE_PEER in chosen else {}
+    return [
+        *(Rival(name, name, dense) for name in chosen if name != SPARSE_PEER),
+        *(Rival(f"{SPARSE_PEER}, {label}", SPARSE_PEER, g) for label, g in sparse.items()),
+    ]
 
 
 def fastest(comparison: Comparison) -> str | None:
