@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 PY := $(BIN)/python
 SUITE := $(PY) -m pytest -n auto --pyargs conformance
 
-.PHONY: help venv qemu test lint demo bench conformance agent clean
+.PHONY: help venv qemu test lint demo bench bench-all conformance agent clean
 
 help:  ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST)
@@ -53,8 +53,16 @@ lint: $(READY)
 demo: $(READY) qemu  ## train, prune, compile and compare a small 3-D network on real data
 	$(BIN)/gossamer demo
 
-bench: $(READY)  ## time a pruned layer against its dense self and against dense peers
+bench: $(READY)  ## layers and networks against the best peers: each ratio beside its aim
 	$(PY) -m bench.headline
+
+NETWORKS := c3d r2plus1d_18 s3d vgg16 resnet18 resnet50 mobilenet_v2 efficientnet_b0 unet \
+  bidirectional_lstm transformer gru 'gru --steps 100' 'gru --batch 32' 'gru --batch 32 --steps 100'
+
+bench-all: $(READY)  ## every layer, scheme, network and peer: hours
+	$(PY) -m bench.layers --sparse kgs:8x4,kgs:16x4,kgs:32x4 --keep 1/2,1/3.6,1/10
+	@wrong=0; for network in $(NETWORKS); do \
+	  $(PY) -m bench.networks $$network || wrong=1; done; exit $$wrong
 
 conformance: $(READY) qemu  ## the exhaustive conformance run, on DEVICE (host-isolated), and all planted faults
 	$(SUITE) --device $(or $(DEVICE),host-isolated) --cases exhaustive

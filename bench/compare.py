@@ -9,28 +9,28 @@ round; its median and spread over all rounds are reported.  Contestants that wai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from math import ceil, floor, log10
-from typing import Any, Literal, Protocol, Self
+from math import ceil
+from typing import Protocol, Self
 
 import numpy as np
-from rich.box import SIMPLE
-from rich.table import Table
 
+from bench.comparison import Comparison, Row, Unit, Work
 from bench.errors import BenchError
 from bench.peers import PeerError
 
-Unit = Literal["ns", "guest instructions"]
+__all__ = ["Comparison", "Contestant", "Entry", "Row", "Unit", "Work", "compare", "judge"]
 
 TOLERANCE = 1e-4
 """Largest error of an output, relative to its largest value, that a time is believed with."""
 
 _WARM_NS = 10e6  # a core's clock settles within about this
 _TIMED_NS = 50e6
+_PATIENT_NS = 400e6  # a call that takes longer is measured once in the warm-up
 _MOST_CALLS = 1000
-_SPREAD = (10, 50, 90)
+_HOPELESS = 20  # times the baseline
 
 
 class Contestant(Protocol):
@@ -50,18 +50,6 @@ class Contestant(Protocol):
 
 
 @dataclass(frozen=True)
-class Work:
-    """Multiply-accumulates of one run: of the dense network, kept by masks, and performed.
-
-    `stored` counts explicit zeros and padding rows too; for a peer it is the dense count.
-    """
-
-    dense: int
-    kept: int
-    stored: int
-
-
-@dataclass(frozen=True)
 class Entry:
     """A contestant to be opened, what it is given, and what it must answer (float64)."""
 
@@ -73,139 +61,28 @@ class Entry:
     how: str = ""
 
 
-@dataclass(frozen=True)
-class Row:
-    """What came of one contestant.
-
-    Attributes:
-        label: what it is called.
-        how: how it computes, in a few words: a schedule, a version.
-        work: of one run.
-        error: largest error relative to the output's largest value; None if it did not answer.
-        rounds: the cost of every call, by round, in the comparison's unit.
-        refusal: why there are no costs, "" where there are.
-    """
-
-    label: str
-    how: str
-    work: Work
-    error: float | None = None
-    rounds: tuple[tuple[float, ...], ...] = ()
-    refusal: str = ""
-
-    def cost(self, q: float) -> float:
-        """The q-th percentile of the cost of a call."""
-        return float(np.percentile([call for calls in self.rounds for call in calls], q))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Contestants measured in one run."""
-
-    unit: Unit
-    baseline: str
-    rows: tuple[Row, ...]
-
-    def row(self, label: str) -> Row:
-        """The row of that contestant. Raises KeyError if there is none."""
-        return {row.label: row for row in self.rows}[label]
-
-    def speedup(self, label: str, over: str, q: float = 50) -> float | None:
-        """How many times cheaper a call is than one of `over`, q-th percentile over the rounds.
-
-        None where one of them was refused.
-        """
-        mine, theirs = self.row(label), self.row(over)
-        if not (mine.rounds and theirs.rounds):
-            return None
-        pairs = zip(theirs.rounds, mine.rounds, strict=True)
-        return float(np.percentile([np.median(b) / np.median(a) for b, a in pairs], q))
-
-    def table(self, title: str = "", notes: Sequence[str] = ()) -> Table:
-        """For people: 80 columns wide; what does not fit a row is said below it."""
-        timed = self.unit == "ns"
-        table = Table(
-            title=title or None,
-            box=SIMPLE,
-            title_justify="left",
-            caption_justify="left",
-            padding=(0, 1, 0, 0),
-            min_width=78,
-        )
-        table.add_column("contestant", no_wrap=True)
-        spread = ("p10-p90",) if timed else ()
-        costs = ("ms", *spread, "GFLOP/s") if timed else ("Minstr",)
-        for name in (*costs, "speed-up", *spread, "error"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in self.rows:
-            table.add_row(*(self._cells(row, timed)))
-        lines = [f"speed-up is over {self.baseline}, error relative to the largest output"]
-        lines += ["GFLOP/s count kept multiply-accumulates"] if timed else []
-        table.caption = "\n".join([*lines, *(_said(row) for row in self.rows), *notes])
-        return table
-
-    def _cells(self, row: Row, timed: bool) -> list[str]:
-        error = "-" if row.error is None else f"{row.error:.0e}"
-        if not row.rounds:
-            return [row.label, *["-"] * (5 if timed else 2), error]
-        low, middle, high = (_figures(row.cost(q) / 1e6) for q in _SPREAD)
-        cells = [row.label, middle]
-        if timed:
-            cells += [f"{low}-{high}", f"{2 * row.work.kept / row.cost(50):.1f}"]
-        found = [self.speedup(row.label, self.baseline, q) for q in _SPREAD]
-        low, middle, high = ("-" if value is None else f"{value:.2f}" for value in found)
-        return [*cells, middle, *([f"{low}-{high}"] if timed else []), error]
-
-    def json(self) -> dict[str, Any]:
-        """For machines: plain values; costs in `unit`, percentiles by name."""
-        return {
-            "unit": self.unit,
-            "baseline": self.baseline,
-            "contestants": [self._row_json(row) for row in self.rows],
-        }
-
-    def _row_json(self, row: Row) -> dict[str, Any]:
-        cost = {f"p{q}": row.cost(q) for q in _SPREAD} if row.rounds else None
-        speedup = {f"p{q}": self.speedup(row.label, self.baseline, q) for q in _SPREAD}
-        return {
-            "label": row.label,
-            "how": row.how,
-            "refusal": row.refusal or None,
-            "error": row.error,
-            "macs": {"dense": row.work.dense, "kept": row.work.kept, "performed": row.work.stored},
-            "calls": sum(map(len, row.rounds)),
-            "cost": cost,
-            "speedup": speedup if speedup["p50"] is not None else None,
-        }
-
-
-def _figures(value: float) -> str:
-    """A positive number to three figures, without an exponent."""
-    return f"{value:.{max(0, 2 - floor(log10(value)))}f}"
-
-
-def _said(row: Row) -> str:
-    """What the caption of a table says of a contestant."""
-    if row.refusal:
-        return f"{row.label}: NOT MEASURED: {row.refusal.removeprefix(row.label + ': ')}"
-    kept, performed = (f"{count / 1e6:.1f}" for count in (row.work.kept, row.work.stored))
-    more = f" kept, {performed} performed" if performed != kept else ""
-    return f"{row.label}: {kept} MMAC{more}; {row.how}"
-
-
 def compare(
-    entries: Sequence[Entry], *, baseline: str, rounds: int = 15, unit: Unit = "ns"
+    entries: Sequence[Entry],
+    *,
+    baseline: str,
+    rounds: int = 15,
+    unit: Unit = "ns",
+    joining: Callable[[Mapping[str, float]], Sequence[Entry]] = lambda _: (),
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Check and measure the contestants against each other.
 
-    A contestant that is missing, wrong or dies is a row that says so; the others go on.
-    Instructions are counted once: they do not vary.
+    A contestant that is missing, wrong, dies or is hopelessly slow is a row that says so; the
+    others go on.  Instructions are counted once: they do not vary.
 
     Args:
         entries: in the order of the table; labels differ.
         baseline: the label that speed-ups are relative to.
         rounds: that count, after the warm-up round.
         unit: of the costs.
+        joining: given the cost of a call in the warm-up round by label, who else takes part;
+            not asked where instructions are counted.
+        tell: told what is being done, in a few words.
 
     Raises:
         BenchError: no entry is the baseline, two have one label, or `rounds` is below 1.
@@ -214,9 +91,15 @@ def compare(
     if len(set(labels)) != len(labels) or baseline not in labels or rounds < 1:
         raise BenchError(f"cannot compare {labels} with {baseline!r} in {rounds} rounds")
     with ExitStack() as stack:
-        field = [_enter(stack, entry) for entry in entries]
+        field = [_enter(stack, entry, tell) for entry in entries]
         if unit == "ns":
-            _race(field, rounds)
+            _warm_up(field, tell)
+            known = {runner.row.label: runner.call for runner in field if runner.call}
+            late = [_enter(stack, entry, tell) for entry in joining(known)]
+            _warm_up(late, tell)
+            field += late
+            _drop_hopeless(field, baseline)
+            _race(field, rounds, tell)
         else:
             for runner in field:
                 runner.measure(1, 0)
@@ -224,11 +107,11 @@ def compare(
 
 
 class _Runner:
-    """One contestant and its row as it grows."""
+    """One contestant and its row as it grows; `call` is the cost of a call, 0 if not known."""
 
     def __init__(self, row: Row, contestant: Contestant | None) -> None:
         self.row, self.contestant = row, contestant
-        self.calls = self.warmup = 1
+        self.call = 0.0
 
     def measure(self, calls: int, warmup: int) -> None:
         if self.contestant is None or self.row.refusal:
@@ -241,30 +124,50 @@ class _Runner:
             self.row = replace(self.row, rounds=(*self.row.rounds, costs))
 
     def calibrate(self) -> None:
-        """From the warm-up round: how many calls a turn has. Its costs are forgotten."""
+        """Learn what a call costs; what was measured for it does not count."""
+        self.measure(1, 0)
+        if self.row.rounds and self.row.cost(50) < _PATIENT_NS:
+            self.measure(3, 1)
         if self.row.rounds:
-            call = self.row.cost(50)
-            self.calls = min(max(1, round(_TIMED_NS / call)), _MOST_CALLS)
-            self.warmup = min(ceil(_WARM_NS / call), _MOST_CALLS)
+            self.call = float(np.median(self.row.rounds[-1]))
             self.row = replace(self.row, rounds=())
+
+    def take_turn(self) -> None:
+        if self.call:
+            calls = min(max(1, round(_TIMED_NS / self.call)), _MOST_CALLS)
+            self.measure(calls, min(ceil(_WARM_NS / self.call), _MOST_CALLS))
 
     def finished(self) -> Row:
         return replace(self.row, rounds=()) if self.row.refusal else self.row
 
 
-def _race(field: list[_Runner], rounds: int) -> None:
+def _warm_up(field: list[_Runner], tell: Callable[[str], None]) -> None:
     for runner in field:
-        runner.measure(3, 1)
-    for runner in field:
+        tell(f"warming up {runner.row.label}")
         runner.calibrate()
+
+
+def _drop_hopeless(field: list[_Runner], baseline: str) -> None:
+    """Refuse who would make the rounds last for hours."""
+    (base,) = (runner.call for runner in field if runner.row.label == baseline)
+    for runner in field:
+        slower = runner.call / base if base else 0.0
+        if slower > _HOPELESS and runner.call > _TIMED_NS:
+            refusal = f"a call takes {slower:.0f} times as long as that of {baseline}"
+            runner.row, runner.call = replace(runner.row, refusal=refusal), 0.0
+
+
+def _race(field: list[_Runner], rounds: int, tell: Callable[[str], None]) -> None:
     for turn in range(rounds):
         first = turn % len(field)
         for runner in field[first:] + field[:first]:
-            runner.measure(runner.calls, runner.warmup)
+            tell(f"round {turn + 1} of {rounds}: {runner.row.label}")
+            runner.take_turn()
 
 
-def _enter(stack: ExitStack, entry: Entry) -> _Runner:
+def _enter(stack: ExitStack, entry: Entry, tell: Callable[[str], None]) -> _Runner:
     """Open a contestant and hold its output to what is expected."""
+    tell(f"loading and checking {entry.label}")
     row = Row(entry.label, entry.how, entry.work)
     try:
         contestant = stack.enter_context(entry.open())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -13,17 +12,15 @@ from rich.table import Table
 
 from bench.compare import Comparison, Entry, Unit, Work, compare
 from bench.errors import BenchError
-from bench.peers import PEERS, open_peer
+from bench.peers import PeerProcesses
+from bench.rivals import FEWER_FILTERS, HERE, Ring, Rival
 from jit.artifact import Artifact, build
 from jit.decide import plan as make_plan
 from jit.devices import open_device, target_for
 from jit.executable import Executable
 from jit.session import Session
-from refimpl.graph import Graph, evaluate
+from refimpl.graph import Graph
 from refimpl.plan import Plan, stored_macs
-
-HERE = ("host", "host-isolated")
-"""Devices that are this machine: only on these can a peer be timed beside us."""
 
 _STEP_TURNS, _STEP_RUNS = 5, 3
 
@@ -163,43 +160,63 @@ def compiled(graphs: Mapping[str, Graph], target: str) -> list[Variant]:
 
 def contest(
     variants: Sequence[Variant],
+    rivals: Sequence[Rival] = (),
     *,
     device: str = "host",
-    peers: Sequence[str] | None = None,
+    fewer_filters: Callable[[], Graph] | None = None,
+    processes: PeerProcesses | None = None,
     rounds: int = 15,
     seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Contest:
-    """Our variants beside peers on the first variant's Graph, which is also the baseline.
+    """Our variants beside peers, each checked against its own Graph; the first is the baseline.
 
     Args:
         variants: compiled for that device.
+        rivals: who else takes part; their Graphs have the first variant's inputs.
         device: as `jit.devices.open_device` takes it.  An emulator counts instructions, since
             its time means nothing.
-        peers: of `bench.peers.PEERS`; None is all where they can be timed, else none.
+        fewer_filters: makes a smaller network that takes the same inputs, which then runs in
+            the rival that proves fastest on the network as it is.
+        processes: of peers; None starts them for this contest alone.
         rounds: that count.
         seed: of the random inputs.
+        tell: told what is being done, in a few words.
 
     Raises:
-        BenchError: peers were asked for on a device where they cannot run, or the emulator
-            cannot count.
+        BenchError: the emulator cannot count.
         DeviceError: the device cannot be opened, or was lost.
     """
-    if peers and device not in HERE:
-        raise BenchError(f"peers run on this machine only, not on {device}; leave them out")
-    if unknown := set(peers or ()) - set(PEERS):
-        raise BenchError(f"no peer is called {min(unknown)!r}; known are {', '.join(PEERS)}")
-    chosen = peers if peers is not None else PEERS if device in HERE else ()
     with ExitStack() as stack:
         session = stack.enter_context(closing(open_device(device, counting=True)))
         unit = _unit(session, device)
         ours = [(Ours if unit == "ns" else Counted)(v.artifact, session) for v in variants]
         for mine in ours:
             stack.callback(mine.executable.close)
-        entries = _entries(variants, ours, chosen, seed)
-        result = compare(entries, baseline=entries[0].label, rounds=rounds, unit=unit)
+        kept = processes or stack.enter_context(PeerProcesses())
+        ring = Ring(variants[0].graph, kept, seed)
+        entries = [_entry(v, mine, ring) for v, mine in zip(variants, ours, strict=True)]
+        entries += [ring.rival(rival) for rival in rivals]
+
+        def joining(calls: Mapping[str, float]) -> list[Entry]:
+            dense = [r.engine for r in rivals if r.label == r.engine and r.label in calls]
+            if fewer_filters is None or not dense:
+                return []
+            best = min(dense, key=calls.__getitem__)
+            return [ring.rival(Rival(best + FEWER_FILTERS, best, fewer_filters()))]
+
+        result = compare(
+            entries,
+            baseline=entries[0].label,
+            rounds=rounds,
+            unit=unit,
+            joining=joining,
+            tell=tell,
+        )
         right = {row.label for row in result.rows if not row.refusal}
         labels = [OURS + v.label for v in variants]
         timed = {name: o for name, o in zip(labels, ours, strict=True) if name in right}
+        tell("timing our steps one by one")
         for _ in range(_STEP_TURNS):
             for mine in timed.values():
                 mine.time_steps()
@@ -224,43 +241,19 @@ def _notes(device: str, unit: Unit) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _entries(
-    variants: Sequence[Variant], ours: Sequence[Ours], peers: Sequence[str], seed: int
-) -> list[Entry]:
-    rng = np.random.default_rng([seed, 2])
-    first = variants[0].graph
-    inputs = tuple(rng.standard_normal(shape).astype(np.float32) for _, shape in first.inputs)
-    expected = {v.label: evaluate(v.graph, *inputs, fast=True) for v in variants}
-    entries = []
-    for v, mine in zip(variants, ours, strict=True):
-        entries.append(
-            Entry(
-                OURS + v.label,
-                lambda mine=mine: mine,
-                inputs,
-                expected[v.label],
-                work(v.plan),
-                _how(v.plan),
-            )
-        )
-    done = work(variants[0].plan)
-    theirs = Work(done.dense, done.kept, done.dense)
-    for name in peers:
-        entries.append(
-            Entry(
-                name, partial(open_peer, name, first), inputs, expected[variants[0].label], theirs
-            )
-        )
-    return entries
+def _entry(variant: Variant, mine: Ours, ring: Ring) -> Entry:
+    done, how = work(variant.plan), _how(variant.plan)
+    expected = ring.answer(variant.graph)
+    return Entry(OURS + variant.label, lambda: mine, ring.inputs, expected, done, how)
 
 
 def work(plan: Plan) -> Work:
     """Multiply-accumulates of one run of the Plan."""
-    steps = [step for step in plan.steps if step.op == "conv"]
-    stored = sum(stored_macs(plan, step) for step in steps)
+    steps = [step for step in plan.steps if step.dense_macs]
+    stored = sum(stored_macs(plan, s) if s.op == "conv" else s.kept_macs for s in steps)
     return Work(sum(s.dense_macs for s in steps), sum(s.kept_macs for s in steps), stored)
 
 
 def _how(plan: Plan) -> str:
-    steps = [step for step in plan.steps if step.op == "conv"]
+    steps = [step for step in plan.steps if step.dense_macs]
     return steps[0].choice.reason if len(steps) == 1 else f"{len(plan.steps)} steps"

@@ -1,167 +1,115 @@
-"""The bar this project set itself for one layer, and where it stands today.
+"""What this project set itself to reach, and where it stands: the heart of it, in some minutes.
 
     python -m bench.headline
 
-A layer of 256 channels and 256 filters, 3 x 3 x 3, on 8 x 28 x 28 (C3D's conv3b at batch 1), one
-thread, float32, random balanced masks at 3.6 times fewer weights.  The group height suits the
-target: KGS 32x4 on AVX-512, KGS 8x4 on NEON.
-
-1. Pruned, it runs at least 2.2 times faster than our own dense kernel.
-2. Our dense kernel takes at most 1.3 times as long as the faster of OpenVINO and torch.
-
-All are checked and run in interleaved rounds; what is printed is the median over the rounds of
-the ratio inside a round, with its spread, for whole calls, plain arrays in and out.  The layer by
-itself, without our conversion from and to plain arrays, is printed beside it.  Nothing here fails
-a build: a shared machine is no judge.  On an emulated core (`--device qemu:cortex-a76`) the first
-bar is counted in instructions, on a depth of 2 instead of 8: they grow with the positions.
+Layers of every kind and networks of every family, dense and pruned, one thread, float32, each
+checked and compared with its peers in interleaved rounds; every ratio beside its aim.  The peers
+are those that are ever the fastest; `bench.layers` and `bench.networks` know more layers, networks
+and peers.  Nothing here fails a build, a shared machine being no judge: the exit code says if the
+outputs were right.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
-from bench.compare import Comparison
-from bench.contest import HERE, target_of
-from bench.errors import BenchError
-from bench.layer import DENSE, PRUNED, LayerReport, bench_layer
-from jit.session import DeviceError
-from jit.target import TargetError, target
-from refimpl.schemes import KGS
+from bench.aims import Finding, aims_json, aims_table
+from bench.command import REFUSALS, command, show, telling
+from bench.layers import LAYERS, LayerResult, bench_layers, dense_table, prunings
+from bench.networks.case import Case
+from bench.networks.measure import NetworkReport, bench_network
 
-LAYER = "conv3d:256x256x3x3x3@8x28x28"
-EMULATED_LAYER = "conv3d:256x256x3x3x3@2x28x28"
-COMPRESSION = 3.6
-LEAST_GAIN = 2.2
-MOST_OF_PEER = 1.3
-_PEERS = ("torch", "torch-channels-last", "torch-compile", "openvino")
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One promise: a ratio, its spread over the rounds, its limit, whether it holds."""
-
-    promise: str
-    ratio: float
-    low: float
-    high: float
-    limit: float
-    met: bool
+_PEERS = ("torch", "onnxruntime", "openvino", "ncnn", "mnn-accurate")
+_SLIM = ("onnxruntime", "openvino", "mnn-accurate")
+_SPARSE = ("onnxruntime", "openvino", "ncnn", "mnn-accurate", "mnn-sparse")
+_DENSE_LAYERS = (
+    "c3_512_512_2x7", "c2_64_64_56", "c2_256_256_56", "c2_512_512_14", "dw_144_56", "pw_576_96_14",
+    "fc_1024_1024",
+)  # fmt: skip
+_PRUNED_LAYERS = ("c3_256_256_8x28", "c2_128_128_28")
+_NETWORKS = (
+    (Case("c3d"), _SLIM),
+    (Case("r2plus1d_18"), _SLIM),
+    (Case("resnet50"), _SPARSE),
+    (Case("mobilenet_v2"), _SPARSE),
+    (Case("gru"), ("torch", "onnxruntime", "openvino")),
+    (Case("gru", batch=32), ("torch", "onnxruntime", "openvino")),
+)
 
 
-def scheme_for(device: str) -> KGS:
-    """The group that suits the device's target: two vectors of filters, at least 8."""
-    return KGS(32 if target(target_of(device)).lanes == 16 else 8, 4)
+@dataclass
+class Headline:
+    """What was measured so far, and what could not be, by name."""
+
+    layers: list[LayerResult] = field(default_factory=list)
+    networks: list[NetworkReport] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def correct(self) -> bool:
+        """Whether all was measured, and all of ours computed what they should."""
+        contests = [r.contest for r in (*self.layers, *self.networks)]
+        return not self.refused and all(contest.correct for contest in contests)
+
+    def findings(self) -> list[Finding]:
+        """Every ratio that has an aim."""
+        found = [f for result in (*self.layers, *self.networks) for f in result.findings()]
+        return [finding for finding in found if finding.aim]
+
+    def tables(self) -> list[Table]:
+        """For people."""
+        aims = aims_table(self.findings())
+        aims.caption = "\n".join(f"NOT MEASURED: {why}" for why in self.refused)
+        return [
+            *([dense_table(self.layers, _PEERS)] if self.layers else []),
+            *(report.table() for report in self.networks),
+            aims,
+        ]
+
+    def json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "aims": aims_json(self.findings()),
+            "layers": [result.json() for result in self.layers],
+            "networks": [report.json() for report in self.networks],
+            "refused": self.refused,
+        }
 
 
-def bars(comparison: Comparison) -> list[Bar]:
-    """The promises that a comparison can answer; none about a contestant that was refused."""
-    found = []
-    gain = [comparison.speedup(PRUNED, DENSE, q) for q in (10, 50, 90)]
-    if None not in gain:
-        low, middle, high = (value or 0.0 for value in gain)
-        found.append(
-            Bar(
-                "pruned / our dense, speed",
-                middle,
-                low,
-                high,
-                LEAST_GAIN,
-                middle >= LEAST_GAIN,
+def measure(rounds: int, seed: int, tell: Callable[[str], None]) -> Headline:
+    """Measure all of it; what is refused is left out, by name."""
+    found = Headline()
+    thin = prunings(("kgs:8x4", "kgs:32x4"), ("1/3.6", "1/10"))
+    for names, chosen in ((_DENSE_LAYERS, []), (_PRUNED_LAYERS, thin)):
+        texts = {name: LAYERS[name] for name in names}
+        try:
+            found.layers.extend(
+                bench_layers(texts, chosen, peers=_PEERS, rounds=rounds, seed=seed, tell=tell)
             )
-        )
-    measured = [row for row in comparison.rows if row.label in _PEERS and row.rounds]
-    if measured and comparison.row(DENSE).rounds:
-        # cost of ours over cost of theirs is the peer's speed-up over ours
-        fastest = max(
-            (row.label for row in measured),
-            key=lambda label: comparison.speedup(label, DENSE) or 0.0,
-        )
-        low, middle, high = (comparison.speedup(fastest, DENSE, q) or 0.0 for q in (10, 50, 90))
-        found.append(
-            Bar(
-                f"our dense / {fastest}, time",
-                middle,
-                low,
-                high,
-                MOST_OF_PEER,
-                middle <= MOST_OF_PEER,
-            )
-        )
+        except REFUSALS as error:
+            found.refused.append(f"layers: {error}")
+    for case, peers in _NETWORKS:
+        try:
+            report = bench_network(case, peers=peers, rounds=rounds, seed=seed, tell=tell)
+            found.networks.append(report)
+        except REFUSALS as error:
+            found.refused.append(f"{case}: {error}")
     return found
 
 
-def kernel_gain(report: LayerReport) -> float | None:
-    """Pruned over dense for the layer's own step, conversions left out; median over turns.
-
-    None where one of them was refused.
-    """
-    if not {DENSE, PRUNED} <= report.contest.steps.keys():
-        return None
-    dense, pruned = (report.contest.steps[label]["y"] for label in (DENSE, PRUNED))
-    return float(np.median([d / p for d, p in zip(dense, pruned, strict=True)]))
-
-
-def _table(report: LayerReport) -> Table:
-    table = Table(title="the bar", title_justify="left", box=SIMPLE)
-    for name in ("promise", "median", "p10-p90", "bar", ""):
-        table.add_column(name, justify="left" if name in ("promise", "") else "right")
-    for bar in bars(report.contest.comparison):
-        side = "at least" if bar.limit == LEAST_GAIN else "at most"
-        table.add_row(
-            bar.promise,
-            f"{bar.ratio:.2f}",
-            f"{bar.low:.2f}-{bar.high:.2f}",
-            f"{side} {bar.limit:g}",
-            "met" if bar.met else "NOT MET",
-        )
-    gain = kernel_gain(report)
-    if gain is not None:
-        table.add_row("pruned / our dense, kernel alone", f"{gain:.2f}", "", "", "")
-    return table
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; the exit code says if the outputs were right, not if a bar was met."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.headline",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--device", default="host")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", action="store_true")
+    """The command line; returns the exit code."""
+    parser: argparse.ArgumentParser = command("bench.headline", __doc__)
     given = parser.parse_args(arguments)
-    try:
-        here = given.device in HERE
-        peers, layer = (_PEERS, LAYER) if here else (None, EMULATED_LAYER)
-        report = bench_layer(
-            layer,
-            scheme_for(given.device),
-            1 / COMPRESSION,
-            device=given.device,
-            peers=peers,
-            rounds=given.rounds,
-        )
-    except (BenchError, TargetError, DeviceError) as error:
-        parser.exit(2, f"{error}\n")
-    if given.json:
-        held = [asdict(bar) for bar in bars(report.contest.comparison)]
-        print(
-            json.dumps(
-                {"bars": held, "kernel_gain": kernel_gain(report), **report.json()}, indent=2
-            )
-        )
-    else:
-        Console().print(report.table(), _table(report), sep="\n")
-    return 0 if report.correct else 1
+    with telling(parser) as tell:
+        found = measure(given.rounds, given.seed, tell)
+    show(given, found.json(), found.tables())
+    return 0 if found.correct else 1
 
 
 if __name__ == "__main__":

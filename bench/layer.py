@@ -1,29 +1,17 @@
-"""One layer, dense and pruned, compiled by us and beside the peers; no model needed.
-
-    python -m bench.layer conv3d:256x256x3x3x3@8x28x28 --scheme kgs:32x4 --keep 0.278
-    python -m bench.layer conv2d:64x32x3x3@28x28 --scheme kgs:8x4 --keep 0.25 \\
-        --device qemu:cortex-a76
-"""
+"""One layer, dense and pruned, beside the peers: what `gossamer bench --layer` shows."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from bench.contest import OURS, Contest, compiled, contest, target_of
-from bench.errors import BenchError
-from bench.peers import PEERS
+from bench.rivals import rivals
 from bench.shape import LayerShape, layer_graph, layer_shape
-from jit.session import DeviceError
-from jit.target import TargetError
-from refimpl.plan import PlanError
-from refimpl.schemes import Dense, Scheme, SchemeError, Scope, scheme_from_text
+from refimpl.schemes import Dense, Scheme, Scope, scheme_from_text
 
 DENSE, PRUNED = f"{OURS}dense", f"{OURS}pruned"
 
@@ -82,6 +70,7 @@ def bench_layer(
     rounds: int = 15,
     scope: Scope | None = None,
     seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> LayerReport:
     """Compile a layer with random weights, check it, and measure it in one run with the peers.
 
@@ -96,6 +85,7 @@ def bench_layer(
         scope: of the random mask: "strip" (balanced) or "layer"; None is "strip" where the
             scheme has strips.
         seed: of weights, mask and inputs.
+        tell: told what is being done, in a few words.
 
     Raises:
         BenchError, SchemeError, TargetError, PlanError, DeviceError: what cannot be done, by the
@@ -109,47 +99,8 @@ def bench_layer(
     if chosen != Dense() or keep != 1:
         graphs["pruned"] = layer_graph(shape, chosen, keep, scope=scope, seed=seed)
         kept = float(graphs["pruned"].sparsity["weight"].mask.array.mean())
+    thin = {label: graph for label, graph in graphs.items() if label != "dense"}
+    chosen_peers = rivals(graphs["dense"], thin, peers, device)
     variants = compiled(graphs, machine)
-    result = contest(variants, device=device, peers=peers, rounds=rounds, seed=seed)
+    result = contest(variants, chosen_peers, device=device, rounds=rounds, seed=seed, tell=tell)
     return LayerReport(shape, chosen, kept, device, variants[0].plan.target, result)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.layer",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("layer")
-    parser.add_argument("--scheme", default="dense", help="such as kgs:8x4")
-    parser.add_argument("--keep", type=float, default=1.0, help="share of weights that stays")
-    parser.add_argument("--device", default="host")
-    parser.add_argument("--target", help="default: what the device's name says")
-    parser.add_argument("--peers", help=f"comma-separated, of {','.join(PEERS)}; or none")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--scope", choices=("strip", "layer"), help="of the random mask")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args(arguments)
-    options = {k: v for k, v in vars(given).items() if k not in ("json", "peers")}
-    try:
-        report = bench_layer(**options, peers=peers_from_text(given.peers))
-    except (BenchError, SchemeError, TargetError, PlanError, DeviceError) as error:
-        parser.exit(2, f"{error}\n")
-    if given.json:
-        print(json.dumps(report.json(), indent=2))
-    else:
-        Console().print(report.table())
-    return 0 if report.correct else 1
-
-
-def peers_from_text(text: str | None) -> list[str] | None:
-    """`None` for all that can be timed, [] for "none", else the names between commas."""
-    if text is None:
-        return None
-    return [] if text == "none" else text.split(",")
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

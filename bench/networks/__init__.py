@@ -1,19 +1,9 @@
-"""The networks of the comparison: Graphs with random weights, and definitions in torch.
+"""The networks of the comparison, with random weights, and how they are pruned.
 
-`graphs` holds what the comparison measures, with the papers' prune ratios; `definitions` lists
-published architectures as torch modules, at any width.  Only the latter import torch.
+`definitions` lists published architectures as torch modules, at any width; `prunings` says what
+the papers prune of them; `measure` compares them.  Importing this package imports no torch.
 """
 
-from bench.networks.graphs import C3D_RATIOS, DEMO_RATIOS, NETWORKS, Ratios, c3d, demo, pruned
-from bench.networks.measure import bench_network
+from bench.networks.graphs import DEMO_RATIOS, Ratios, demo, pruned
 
-__all__ = [
-    "C3D_RATIOS",
-    "DEMO_RATIOS",
-    "NETWORKS",
-    "Ratios",
-    "bench_network",
-    "c3d",
-    "demo",
-    "pruned",
-]
+__all__ = ["DEMO_RATIOS", "Ratios", "demo", "pruned"]

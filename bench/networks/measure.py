@@ -2,18 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from rich.table import Table
+
+from bench.aims import FASTEST, FEWER, Aim, Finding, aims_json, find
 from bench.contest import Contest, compiled, contest, target_of
 from bench.errors import BenchError
-from bench.networks.graphs import NETWORKS, pruned
-from refimpl.schemes import Scheme, Scope, scheme_from_text
+from bench.layer import DENSE, PRUNED
+from bench.networks.case import Case
+from bench.networks.graphs import pruned
+from bench.networks.prunings import PRUNINGS, NetworkPruning
+from bench.rivals import SPARSE_PEER, rivals
+from jit.target import target as target_named
+from refimpl.graph import Graph, macs
+from refimpl.schemes import KGS, Scheme, Scope, scheme_from_text
+
+_SPARSE = f"{SPARSE_PEER}, pruned"
+_IMAGES = (Aim(PRUNED, FASTEST, 1.0), Aim(PRUNED, _SPARSE, 1.0))
+
+_AIMS: Mapping[tuple[str, str], Sequence[Aim]] = {
+    ("c3d", "3.57x"): (
+        Aim(DENSE, "openvino", 2.5),
+        Aim(PRUNED, FASTEST, 3.3),
+        Aim(PRUNED, FASTEST, 3.7, stretch=True),
+        Aim(PRUNED, FEWER, 1.0, stretch=True),
+    ),
+    ("r2plus1d_18", "3.20x"): (Aim(PRUNED, FASTEST, 3.0),),
+    ("vgg16", "8x"): _IMAGES,
+    ("resnet50", "4x"): _IMAGES,
+    ("mobilenet_v2", "4x"): _IMAGES,
+}
+_GRU_BATCHES = {1: 8.0, 32: 5.0}  # times as fast as ONNX Runtime's dense one
+
+
+@dataclass(frozen=True)
+class NetworkReport:
+    """What was measured of a network.
+
+    Attributes:
+        case: the network and its input.
+        pruning: the name of how it was pruned; "" where it was not.
+        scheme: of the pruned layers; None where there are none.
+        device: where ours ran.
+        contest: costs, errors and speed-ups of ours and of the peers.
+    """
+
+    case: Case
+    pruning: str
+    scheme: Scheme | None
+    device: str
+    contest: Contest
+
+    @property
+    def correct(self) -> bool:
+        """Whether all of ours computed what they should."""
+        return self.contest.correct
+
+    def findings(self) -> list[Finding]:
+        """Every ratio that matters, with its aim where one is set."""
+        subject = f"{self.case} {self.pruning}".strip()
+        found = [find(subject, aim, self.contest.comparison) for aim in self._aims()]
+        # The fastest peer may be one that an aim names already.
+        aimed = {finding.promise for finding in found if finding.aim}
+        return [finding for finding in found if finding.aim or finding.promise not in aimed]
+
+    def table(self) -> Table:
+        """For people."""
+        thin = f" at {self.pruning}  {self.scheme}" if self.pruning else " dense"
+        return self.contest.table(f"{self.case}{thin}  on {self.device}")
+
+    def json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "network": self.case.name,
+            "batch": self.case.batch,
+            "input": list(self.case.shape),
+            "pruning": self.pruning or None,
+            "scheme": None if self.scheme is None else str(self.scheme),
+            "device": self.device,
+            "aims": aims_json(self.findings()),
+            **self.contest.json(),
+        }
+
+    def _aims(self) -> list[Aim]:
+        aims = list(_AIMS.get((self.case.name, self.pruning), ()))
+        if self.case.name == "gru" and self.pruning:
+            aims.append(Aim(PRUNED, "onnxruntime", _GRU_BATCHES.get(self.case.batch)))
+        usual = [Aim(DENSE, FASTEST)]
+        if self.pruning:
+            usual += [Aim(PRUNED, other) for other in (DENSE, FASTEST, FEWER, _SPARSE)]
+        said = {(aim.ours, aim.theirs) for aim in aims}
+        return aims + [aim for aim in usual if (aim.ours, aim.theirs) not in said]
+
+
+def suiting_scheme(target: str) -> KGS:
+    """The group that suits a target: two vectors of filters, at least 8.
+
+    Raises:
+        TargetError: there is no such target.
+    """
+    return KGS(32 if target_named(target).lanes == 16 else 8, 4)
+
+
+def pruning_of(name: str, pruning: str | None) -> tuple[str, NetworkPruning | None]:
+    """How a network is pruned: its name and what it means; ("", None) for not at all.
+
+    Args:
+        name: of the network.
+        pruning: a name among those known for it, "none", or None for its last one.
+
+    Raises:
+        BenchError: the network has no pruning of that name.
+    """
+    known = PRUNINGS.get(name, {})
+    chosen = next(reversed(known), "none") if pruning is None else pruning
+    if chosen == "none":
+        return "", None
+    if chosen not in known:
+        names = ", ".join([*known, "none"])
+        raise BenchError(f"{name} is not pruned at {chosen!r} here; known are {names}")
+    return chosen, known[chosen]
 
 
 def bench_network(
-    name: str,
-    ratios: str,
-    scheme: str | Scheme,
+    case: Case,
+    pruning: str | None = None,
+    scheme: str | Scheme | None = None,
     *,
     device: str = "host",
     target: str | None = None,
@@ -21,28 +138,48 @@ def bench_network(
     rounds: int = 9,
     scope: Scope | None = None,
     seed: int = 0,
-) -> Contest:
-    """Measure a network of `NETWORKS`, dense and pruned, in one run with the peers.
+    tell: Callable[[str], None] = lambda _: None,
+) -> NetworkReport:
+    """Measure a network, dense and pruned, in one run with the peers.
+
+    Peers run it dense; the one that skips zeros runs it pruned; and the fastest of them runs it
+    with as many fewer filters in every layer as leave the multiply-accumulates that ours keeps.
 
     Args:
-        name: of the network.
-        ratios: a name among those known for it.
-        scheme: of all pruned layers, in the grammar of `refimpl.schemes`.
-        device, target, peers, rounds, scope, seed: as in `bench.layer.bench_layer`.
+        case: the network and its input.
+        pruning: as in `pruning_of`.
+        scheme: of all pruned layers; None is the pruning's own.
+        device, target, peers, rounds, scope, seed, tell: as in `bench.layer.bench_layer`.
 
     Raises:
-        BenchError, SchemeError, TargetError, PlanError, DeviceError: what cannot be done.
+        BenchError, SchemeError, TargetError, PlanError, CaptureError, DeviceError: what cannot
+            be done.
     """
-    if name not in NETWORKS:
-        raise BenchError(f"no network is called {name!r}; known are {', '.join(NETWORKS)}")
-    make, known = NETWORKS[name]
-    if ratios not in known:
-        raise BenchError(f"{name} has no ratios {ratios!r}; known are {', '.join(known)}")
-    chosen = scheme_from_text(scheme) if isinstance(scheme, str) else scheme
-    dense = make(seed)
-    graphs = {
-        "dense": dense,
-        "pruned": pruned(dense, known[ratios], chosen, scope=scope, seed=seed),
-    }
-    variants = compiled(graphs, target or target_of(device))
-    return contest(variants, device=device, peers=peers, rounds=rounds, seed=seed)
+    name, how = pruning_of(case.name, pruning)
+    machine = target or target_of(device)
+    tell(f"capturing {case}")
+    dense = case.graph(seed=seed)
+    thin: dict[str, Graph] = {}
+    chosen: Scheme | None = None
+    fewer_filters = None
+    if how is not None:
+        given = scheme or how.scheme or suiting_scheme(machine)
+        chosen = scheme_from_text(given) if isinstance(given, str) else given
+        thin["pruned"] = pruned(dense, how.ratios(dense), chosen, scope=scope, seed=seed)
+        kept = sum(kept for _, kept in macs(thin["pruned"]).values())
+
+        def fewer_filters() -> Graph:
+            tell(f"thinning {case} to {kept / 1e6:.0f} MMAC")
+            return case.graph(case.width_for(kept), seed)
+
+    tell(f"compiling {case}")
+    result = contest(
+        compiled({"dense": dense, **thin}, machine),
+        rivals(dense, thin, peers, device),
+        device=device,
+        fewer_filters=fewer_filters,
+        rounds=rounds,
+        seed=seed,
+        tell=tell,
+    )
+    return NetworkReport(case, name, chosen, device, result)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +20,10 @@ import bench
 from bench.peers import wire
 from refimpl.graph import Graph
 
-PEERS = ("torch", "torch-channels-last", "torch-compile", "onnxruntime", "openvino")
+PEERS = (
+    "torch", "torch-channels-last", "torch-compile", "onnxruntime", "openvino", "ncnn", "mnn",
+    "mnn-accurate", "mnn-sparse",
+)  # fmt: skip
 """Engines by name; what each is stands in `bench.peers.worker`."""
 
 _START_S = 300.0  # importing an engine and compiling a network; torch.compile is the slow one
@@ -82,10 +85,15 @@ class Peer:
     def output(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run once on the inputs, which stay there to be measured on; the outputs, float32.
 
+        Inputs are float32, or int64 where they index an embedding.
+
         Raises:
             PeerError: it failed or died.
         """
-        arrays = {str(i): np.asarray(x, np.float32) for i, x in enumerate(inputs)}
+        arrays = {
+            str(i): x.astype(np.int64 if x.dtype.kind == "i" else np.float32)
+            for i, x in enumerate(inputs)
+        }
         return tuple(self._ask({"do": "run"}, **arrays)[1].values())
 
     def measure(self, calls: int, warmup: int) -> tuple[float, ...]:
@@ -99,6 +107,11 @@ class Peer:
         if times.shape != (calls,) or not (times > 0).all():
             raise PeerError(f"{self.label}: timed {times.size} runs of {calls}, or in no time")
         return tuple(times.tolist())
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process has neither ended nor been given up."""
+        return self._end.alive
 
     def close(self) -> None:
         """End its process; closing twice is harmless."""
@@ -114,7 +127,7 @@ class Peer:
     def _ask(
         self, body: Mapping[str, Any], **arrays: np.ndarray
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        if not self._end.alive:
+        if not self.alive:
             raise PeerError(f"{self.label}: its process has ended")
         try:
             wire.send(self._stream, body, **arrays)
@@ -151,15 +164,64 @@ def open_peer(name: str, graph: Graph, threads: int = 1) -> Peer:
         PeerError: no peer has that name, the engine is not installed, or it does not take the
             network.
     """
-    if name not in PEERS:
-        raise PeerError(f"no peer is called {name!r}; known are {', '.join(PEERS)}")
-    peer = Peer(name, [sys.executable, "-m", "bench.peers.worker"], threads)
+    peer = start_peer(name, threads)
     try:
         peer.load(graph, threads)
     except BaseException:
         peer.close()
         raise
     return peer
+
+
+class PeerProcesses:
+    """Processes of peers that stay for the next network; a context manager that ends them."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self._kept: dict[str, Peer] = {}
+        self._lent: set[str] = set()
+
+    @contextlib.contextmanager
+    def lend(self, name: str, graph: Graph) -> Iterator[Peer]:
+        """One of `PEERS` holding the network, until the block ends; a process for each borrower.
+
+        Raises:
+            PeerError: as `open_peer`.
+        """
+        if name in self._lent:
+            with open_peer(name, graph, self.threads) as another:
+                yield another
+            return
+        self._lent.add(name)
+        try:
+            yield self._loaded(name, graph)
+        finally:
+            self._lent.discard(name)
+
+    def _loaded(self, name: str, graph: Graph) -> Peer:
+        peer = self._kept.get(name)
+        if peer is None or not peer.alive:
+            peer = self._kept[name] = start_peer(name, self.threads)
+        peer.load(graph, self.threads)
+        return peer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for peer in self._kept.values():
+            peer.close()
+
+
+def start_peer(name: str, threads: int) -> Peer:
+    """One of `PEERS`, holding nothing yet.
+
+    Raises:
+        PeerError: no peer has that name, or its process cannot be started.
+    """
+    if name not in PEERS:
+        raise PeerError(f"no peer is called {name!r}; known are {', '.join(PEERS)}")
+    return Peer(name, [sys.executable, "-m", "bench.peers.worker"], threads)
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -34,7 +34,7 @@ def send(stream: socket.socket, body: Mapping[str, Any], **arrays: np.ndarray) -
     Raises:
         OSError: the other side is gone, or did not take it within the stream's timeout.
     """
-    held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    held = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     listed = [[name, array.dtype.str, list(array.shape)] for name, array in held.items()]
     head = json.dumps({"body": body, "arrays": listed}).encode()
     stream.sendall(_LENGTH.pack(len(head)) + head)

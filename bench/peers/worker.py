@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +25,10 @@ class Engine(Protocol):
     version: str
 
     def feed(self, inputs: list[np.ndarray]) -> None:
-        """Take inputs, float32, in the Graph's order; they are used until the next are fed."""
+        """Take inputs in the Graph's order, float32 or, to index embeddings, int64.
+
+        They are used until the next are fed.
+        """
 
     def run(self) -> None:
         """Run the network on what was fed: the part that is timed."""
@@ -34,22 +38,10 @@ class Engine(Protocol):
         ...
 
 
-def _torch(graph: Graph, threads: int) -> Engine:
+def _torch(graph: Graph, threads: int, **how: bool) -> Engine:
     from bench.peers.torch_engine import TorchEngine
 
-    return TorchEngine(graph, threads)
-
-
-def _torch_channels_last(graph: Graph, threads: int) -> Engine:
-    from bench.peers.torch_engine import TorchEngine
-
-    return TorchEngine(graph, threads, channels_last=True)
-
-
-def _torch_compile(graph: Graph, threads: int) -> Engine:
-    from bench.peers.torch_engine import TorchEngine
-
-    return TorchEngine(graph, threads, compiled=True)
+    return TorchEngine(graph, threads, **how)
 
 
 def _onnxruntime(graph: Graph, threads: int) -> Engine:
@@ -64,12 +56,28 @@ def _openvino(graph: Graph, threads: int) -> Engine:
     return OpenVino(graph, threads)
 
 
+def _mnn(graph: Graph, threads: int, **how: bool) -> Engine:
+    from bench.peers.mobile_engines import Mnn
+
+    return Mnn(graph, threads, **how)
+
+
+def _ncnn(graph: Graph, threads: int) -> Engine:
+    from bench.peers.mobile_engines import Ncnn
+
+    return Ncnn(graph, threads)
+
+
 ENGINES: dict[str, Callable[[Graph, int], Engine]] = {
     "torch": _torch,
-    "torch-channels-last": _torch_channels_last,
-    "torch-compile": _torch_compile,
+    "torch-channels-last": partial(_torch, channels_last=True),
+    "torch-compile": partial(_torch, compiled=True),
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
+    "ncnn": _ncnn,
+    "mnn": _mnn,
+    "mnn-accurate": partial(_mnn, accurate=True),
+    "mnn-sparse": partial(_mnn, accurate=True, sparse=True),
 }
 
 
@@ -84,6 +92,7 @@ class Worker:
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The reply to one message."""
         if body["do"] == "load":
+            self.engine = None  # its memory goes before the next network comes
             self.engine = ENGINES[body["engine"]](_graph(body["graph"], arrays), body["threads"])
             return {"version": self.engine.version}, {}
         if self.engine is None:
