@@ -29,7 +29,7 @@ from jit.decide.names import unused
 from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Node, Shape, attributes
 from refimpl.ops import OPERATORS
-from refimpl.ops.resampling import sources
+from refimpl.ops.resampling import moving_axes, sources
 
 _VIEWS = ("reshape", "flatten", "identity")
 _COMMUTE = ("add", "mul", "maximum", "minimum")
@@ -173,8 +173,7 @@ def _upsample(to: _Rewriting, node: Node) -> bool:
     """One axis after another; an axis whose positions do not move is left out."""
     x, a = node.inputs[0], node.attrs
     rank = len(a["output"])
-    still = zip(a["output"], to.shapes[x][2:], a["ratio"], strict=True)
-    moved = [i for i, (o, size, ratio) in enumerate(still) if o != size or ratio != 1.0]
+    moved = moving_axes(to.shapes[x][2:], a["output"], a["ratio"])
     if not moved:
         return to.end(node, "identity", x)
     for i in moved:

@@ -171,7 +171,7 @@ def tables(
     strips: list[Tile],
     sizes: Mapping[str, int],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(values, byteless offsets of every run of columns, first run of every block)."""
+    """(values, offset in elements of every run of columns, first run of every block)."""
     shape = to.plan.weights[work.step.weight].shape
     names = [f"k{a}" for a in kernel.axes]
     distance = evaluator(column_offset(naive(kernel)), lambda *_: 0)

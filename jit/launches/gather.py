@@ -10,7 +10,7 @@ import numpy as np
 from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
 from jit.launches.form import Launch, Lowering, Ref, launch
 from jit.launches.plain import around, merged, strides_of, vectors
-from refimpl.ops.resampling import sources
+from refimpl.ops.resampling import moving_axes, sources
 from refimpl.plan import PlanError, Step
 
 
@@ -25,8 +25,7 @@ def take(to: Lowering, step: Step) -> Iterator[Launch]:
 def upsample(to: Lowering, step: Step) -> Iterator[Launch]:
     """Linear resampling of one axis."""
     a, shape = dict(step.attributes), to.place(step.inputs[0]).shape[2:]
-    still = zip(a["output"], shape, a["ratio"], strict=True)
-    moved = [i for i, (o, size, ratio) in enumerate(still) if o != size or ratio != 1.0]
+    moved = moving_axes(shape, a["output"], a["ratio"])
     if len(moved) != 1 or a["mode"] != "linear":
         raise PlanError(f"{step.name}: resampling is compiled as one linear axis at a time")
     (i,) = moved
@@ -65,10 +64,7 @@ def embedding(to: Lowering, step: Step) -> Iterator[Launch]:
     if len(extents) != 1:
         raise PlanError(f"{step.name}: the axes of its indices are not one")
     sizes = {"M": extents[0], "V": rows, "YM": ys[0], "YC": 1, "TV": channels, "TC": 1}
-    lanes = to.target.lanes
-    whole = channels // lanes * lanes
-    for begin, end, width in ((0, whole, lanes), (whole, channels, 1)):
-        if begin < end:
-            operands = {"table": table.skip(begin), "y": y.skip(begin)}
-            kernel = EmbeddingKernel(width, grid=to.target.grid)
-            yield launch(step, kernel, operands, {**sizes, "C": end - begin}, {"index": index.ref})
+    for begin, end, width in vectors(channels, to.target.lanes):
+        operands = {"table": table.skip(begin), "y": y.skip(begin)}
+        kernel = EmbeddingKernel(width, grid=to.target.grid)
+        yield launch(step, kernel, operands, {**sizes, "C": end - begin}, {"index": index.ref})

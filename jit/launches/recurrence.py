@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from jit.kernels.recurrent import Cell, CellKernel
 from jit.launches.contraction import Contraction, contract
 from jit.launches.form import Launch, Lowering, Operand, launch
-from jit.launches.plain import copy, strides_of
+from jit.launches.plain import copy, strides_of, vectors
 from refimpl.plan import Step, states
 from refimpl.plan.recurrence import States
 
@@ -79,10 +79,8 @@ class _Recurrence:
         for letter, operand in operands.items():
             sizes[f"{letter.upper()}N"] = operand.place.layout.strides(operand.place.shape)[0]
         sizes |= {f"{letter}G": channels for letter in "ZSQ"}
-        lanes, fused = self.to.target.lanes, self.to.target.has("fma")
-        whole = channels // lanes * lanes
-        for begin, end, width in ((0, whole, lanes), (whole, channels, 1)):
-            if begin < end:
-                here = {letter: operand.skip(begin) for letter, operand in operands.items()}
-                kernel = CellKernel(kind, fused, width, grid=self.to.target.grid)
-                yield launch(self.step, kernel, here, {**sizes, "H": end - begin})
+        machine = self.to.target
+        for begin, end, width in vectors(channels, machine.lanes):
+            here = {letter: operand.skip(begin) for letter, operand in operands.items()}
+            kernel = CellKernel(kind, machine.has("fma"), width, grid=machine.grid)
+            yield launch(self.step, kernel, here, {**sizes, "H": end - begin})

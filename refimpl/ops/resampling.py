@@ -30,13 +30,17 @@ def upsample(
     weight 0 is read, too: 0 * inf is NaN; but an axis on which nothing moves (its size stays, its
     ratio is 1) is left alone.  x is [N, C, *S], the result [N, C, *output].
     """
-    for axis, (size, step) in enumerate(zip(output, ratio, strict=True), start=2):
-        if size == x.shape[axis] and step == 1.0:
-            continue
-        source, weight = sources(x.shape[axis], size, step, mode, coordinates)
-        x = np.einsum("ot,...ot->...o", weight, np.moveaxis(x, axis, -1)[..., source])
-        x = np.moveaxis(x, -1, axis)
+    for i in moving_axes(x.shape[2:], output, ratio):
+        source, weight = sources(x.shape[2 + i], output[i], ratio[i], mode, coordinates)
+        x = np.einsum("ot,...ot->...o", weight, np.moveaxis(x, 2 + i, -1)[..., source])
+        x = np.moveaxis(x, -1, 2 + i)
     return x
+
+
+def moving_axes(sizes: Shape, output: Shape, ratio: tuple[float, ...]) -> list[int]:
+    """The spatial axes that are resampled: those of another size, or of other steps than 1."""
+    axes = enumerate(zip(sizes, output, ratio, strict=True))
+    return [i for i, (before, after, step) in axes if before != after or step != 1.0]
 
 
 def sources(
