@@ -232,9 +232,13 @@ class _Planner:
 
     def tiled(self, step: Step, weight: Shape, found: list[Way]) -> Step:
         """The step by Winograd, where that is faster than direct or alone is allowed."""
+        direct = step.choice
+        if self.machine.grid:
+            reason = f"{direct.reason}; Winograd is for CPUs so far"
+            return replace(step, choice=replace(direct, reason=reason))
         if not found:
             return step
-        best, direct = min(found, key=lambda way: way.cycles), step.choice
+        best = min(found, key=lambda way: way.cycles)
         named = (*direct.candidates, *((way.name, round(way.cycles)) for way in found))
         candidates = tuple(sorted(named, key=lambda pair: pair[1]))
         if DIRECT in self.algorithms and direct.cycles <= best.cycles:

@@ -74,7 +74,12 @@ def _most_shared(rows: list[dict[int, Fraction]], inputs: int) -> tuple[int, int
         for key, outer in found.items()
         if len(outer) > 1 and (_is_sharp(key[2]) or all(map(_is_sharp, outer)))
     }
-    return max(legal, key=lambda key: len(legal[key]), default=None)
+    # Of two that are multiples of each other, the one that rows add as it is.
+    return max(legal, key=lambda key: (len(legal[key]), _units(legal[key])), default=None)
+
+
+def _units(coefficients: list[Fraction]) -> int:
+    return sum(abs(c) == 1 for c in coefficients)
 
 
 def _is_sharp(c: Fraction) -> bool:

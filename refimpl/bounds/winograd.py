@@ -7,8 +7,8 @@ are a sum each.  The last tile of an axis ends where the axis does, so an output
 reach has the larger bound of the two.  Each operation may besides lose eta, which passes through
 the matrices that follow.
 
-Nothing is rounded where A and B are whole, the transformed weight is representable, and all sums
-are multiples of one power of two, below 2^24 of it.  A tile that reads an infinity or a NaN may be
+Nothing is rounded where entries of A and B are fractions of powers of two, the transformed weight
+is representable, and all sums are multiples of one power of two, below 2^24 of it.  A tile that reads an infinity or a NaN may be
 either throughout, and so may all that a filter computes of which a weight is one.
 """
 
@@ -105,8 +105,7 @@ def _is_exact(
     machine: Arithmetic,
 ) -> bool:
     """Whether no operation rounds anywhere."""
-    entries = [e for t in steps for row in (*t.a, *t.b) for e in row]
-    if any(e.denominator != 1 for e in entries) or not np.isfinite(w).all():
+    if not np.isfinite(w).all() or not all(_is_dyadic(t) for t in steps):
         return False
     scale = prod(denominator(t) for t in steps)
     # In float64 the sums are exact, and a quotient of few digits is if it multiplies back.
@@ -114,12 +113,29 @@ def _is_exact(
     transformed = transform_weight(w, steps)
     held = machine.represents(transformed).all() and summed <= quantum(w) * 2.0**52
     divided = np.array_equal(transformed * scale % quantum(w), np.zeros(transformed.shape))
-    grains = quantum(x), quantum(transformed)
+    grains = quantum(x) * _least(steps, "b"), quantum(transformed)
     if not (held and divided) or min(grains) < machine.lost:
         return False
-    inputs = np.abs(finite(x)).max(initial=0.0) * _norms(steps, "b")
-    sharp = machine.sums_exactly(grains[0], inputs)
-    return bool(sharp and np.all(machine.sums_exactly(grains[0] * grains[1], size)))
+    # What rows share may be as much larger as the least entry that it is multiplied by.
+    inputs = np.abs(finite(x)).max(initial=0.0) * _norms(steps, "b") / _least(steps, "b")
+    grain = grains[0] * grains[1]
+    products = np.max(size, initial=0.0) / _least(steps, "a")
+    sums = ((grains[0], inputs), (grain, products), (grain * _least(steps, "a"), size))
+    return all(bool(np.all(machine.sums_exactly(*each))) for each in sums)
+
+
+def _is_dyadic(t: Transform) -> bool:
+    """Whether all entries of A and B are fractions of powers of two."""
+    below = {entry.denominator for row in (*t.a, *t.b) for entry in row}
+    return all(d & (d - 1) == 0 for d in below)
+
+
+def _least(steps: Sequence[Transform], name: str) -> float:
+    """The product over the axes of the least entry's size, a power of two where entries are
+    dyadic: what divides every entry of the nested matrices."""
+    entries = [[abs(e) for row in getattr(t, name) for e in row if e] for t in steps]
+    return prod(float(min(1, 1 / Fraction(max(e.denominator for e in each)), *each))
+                for each in entries)  # fmt: skip
 
 
 def _odd(
@@ -153,5 +169,5 @@ def _overflows(
     largest_x, largest_w = (float(np.abs(finite(a)).max(initial=0.0)) for a in (x, w))
     each = max(largest_x * _norms(steps, "b"), largest_w * _norms(steps, "g"))
     # A point's products may be larger than the outputs that add them, where A has small entries.
-    least = prod(min(float(abs(e)) for row in t.a for e in row if e) for t in steps)
-    return (each >= machine.format.largest) | (size / least >= machine.format.largest)
+    size = size / _least(steps, "a")
+    return (each >= machine.format.largest) | (size >= machine.format.largest)
