@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from jit.decide.arena import lay_out
+from jit.decide.blocks import packed
 from jit.decide.decompose import decompose
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded, fold
@@ -213,7 +214,10 @@ class _Planner:
             order = row_order(problem, schedule.rows)
             scratch = panels_of(replace(step, schedule=schedule), weight.shape, problem.output, 1)
             step = self.with_scratch(step, scratch.places(step.name))
-        tiles = pack(weight, stored, strips, schedule.channel_block, order)
+        if schedule.strip:
+            tiles = packed(weight, stored, schedule)
+        else:
+            tiles = pack(weight, stored, strips, schedule.channel_block, order)
         self.weights[f"{draft.name}.weight"] = tiles
         self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
         return replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jit.kernels.block import BlockKernel, naive_block
 from jit.kernels.channelwise import (
     ElementKernel,
     HaloKernel,
@@ -38,6 +39,7 @@ from jit.program import Program
 Kernel = (
     ConvKernel
     | PanelKernel
+    | BlockKernel
     | PoolKernel
     | ElementKernel
     | RelayoutKernel
@@ -63,6 +65,8 @@ def definition(kernel: Kernel) -> Program:
             return naive(kernel)
         case PanelKernel():
             return naive_panel(kernel)
+        case BlockKernel():
+            return naive_block(kernel)
         case PoolKernel():
             return naive_pool(kernel)
         case ElementKernel():
