@@ -161,7 +161,7 @@ def _offsets(place: Place, at: np.ndarray) -> np.ndarray:
     strides = place.layout.strides(place.shape)
     steps = (strides[0], *strides[2:])
     # A kernel that covers its whole input has no position but 0 along axes that y lacks.
-    return sum((at[axis] * step for axis, step in enumerate(steps)), np.zeros_like(at[0]))
+    return np.array(steps) @ at[: len(steps)]
 
 
 def pieces(corner: np.ndarray, positions: int, lanes: int) -> tuple[np.ndarray, np.ndarray]:
