@@ -14,6 +14,7 @@ from jit.decide.repack import repacked
 from jit.decide.schedule import last_strip_fits
 from jit.target import Target, target
 from refimpl.plan import Plan, Schedule, Step
+from refimpl.tiles import unpack
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Cut:
     vectors: of filters in a strip, or filters where vectors are of positions; narrower: how often
     the width of these vectors is halved; tile: output positions along height and width, or vectors
     of positions along the latter; channels: in a block; panel: tiles of positions that share one,
-    0 for vectors of filters.
+    0 for vectors of filters; strip: filters of a strip of several tiles in products without
+    positions, 0 for one tile.
     """
 
     vectors: int
@@ -32,6 +34,7 @@ class Cut:
     channels: int
     filters_first: bool
     panel: int = 0
+    strip: int = 0
 
 
 def recut(plan: Plan, cut: Cut) -> Plan:
@@ -41,13 +44,24 @@ def recut(plan: Plan, cut: Cut) -> Plan:
     for step in plan.steps:
         if step.schedule is None or step.winograd is not None:
             continue
-        if cut.panel and step.op == "conv" and not machine.grid:
-            filters = plan.weights[step.weight].shape[0]
-            backwards = np.arange(filters)[::-1]  # as far from the order they come in as can be
+        weight, _ = unpack(plan.weights[step.weight])
+        if cut.strip and weight.ndim == 2 and not machine.grid:
+            # What is zero is left out here, or every strip would be the one tile that it was.
+            schedule = _over_blocks(step.schedule, cut, machine)
+            plan = repacked(plan, step.name, schedule, stored=weight != 0)
+        elif cut.panel and step.op == "conv" and not machine.grid:
+            backwards = np.arange(len(weight))[::-1]  # as far from the order they come in as can be
             plan = repacked(plan, step.name, _over_positions(plan, step, cut, machine), backwards)
         else:
             plan = repacked(plan, step.name, _over_filters(plan, step, step.schedule, cut, machine))
     return plan
+
+
+def _over_blocks(old: Schedule, cut: Cut, machine: Target) -> Schedule:
+    lanes = max(1, machine.lanes >> cut.narrower)
+    rows = lanes * min(cut.vectors, 2)
+    channels = old.channel_block
+    return Schedule(rows, lanes, (1, cut.tile[1]), 1, channels, False, strip=cut.strip)
 
 
 def _over_positions(plan: Plan, step: Step, cut: Cut, machine: Target) -> Schedule:

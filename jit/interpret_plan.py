@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jit.interpreter import Memory, interpret
+from jit.kernels.block import BlockKernel
 from jit.kernels.conv import ConvKernel
 from jit.kernels.panel import PanelKernel
 from jit.launches import Launch, Ref, launches, segment_of
@@ -18,7 +19,7 @@ from jit.pipeline import lower
 from jit.program import Program
 from jit.target import target
 from refimpl.plan import Plan
-from refimpl.tiles import unpack
+from refimpl.tiles import Tiles, unpack
 
 LAST = "last"
 """Stands for the last stage of every kernel, whatever it is called."""
@@ -77,7 +78,7 @@ class _Machine:
     def launch(self, launch: Launch) -> None:
         program = self.program(launch)
         memory = {name: self.memory(ref, program, name) for name, ref in launch.buffers}
-        weighted = isinstance(launch.kernel, ConvKernel | PanelKernel)
+        weighted = isinstance(launch.kernel, ConvKernel | PanelKernel | BlockKernel)
         if weighted and not self.is_product(launch):
             memory["w"] = Memory.holding(self.dense_weight(launch))
         known = {b.name for b in program.buffers}
@@ -95,6 +96,11 @@ class _Machine:
         """The rows of a region, in the order of their strips: every weight, pruned ones zero."""
         step = next(s for s in self.plan.steps if s.name == launch.step)
         tiles = self.plan.weights[step.weight]
+        if isinstance(launch.kernel, BlockKernel):  # the tiles of one height
+            same = [
+                [t for t in strip if t.rows.size == launch.kernel.rows] for strip in tiles.strips
+            ]
+            return unpack(Tiles(tiles.shape, tuple(map(tuple, same))))[0]
         weight, _ = unpack(tiles)
         strips = np.concatenate([strip[0].rows for strip in tiles.strips])
         rows = strips[launch.first_row :][: launch.params["F"]]
@@ -112,7 +118,7 @@ def stage_names(plan: Plan) -> list[str]:
     """Every stage that the plan's convolutions go through, in order."""
     names: dict[str, None] = {}
     for launch in launches(plan, target(plan.target))[0]:
-        if isinstance(launch.kernel, ConvKernel | PanelKernel):
+        if isinstance(launch.kernel, ConvKernel | PanelKernel | BlockKernel):
             names |= dict.fromkeys(e.name for e in lower(launch.kernel).entries)
     return list(names)
 

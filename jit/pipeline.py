@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from jit.kernels.block import BlockKernel
 from jit.kernels.channelwise import ElementKernel, HaloKernel, PoolKernel, RelayoutKernel
 from jit.kernels.conv import ConvKernel
 from jit.kernels.definition import Kernel, definition
@@ -25,6 +26,7 @@ from jit.kernels.winograd import WinogradInputKernel, WinogradOutputKernel
 from jit.program import Kind, Program
 from jit.rewrite import mark
 from jit.stages.address import address
+from jit.stages.blocks import blocks
 from jit.stages.channels import channels
 from jit.stages.compact import compact
 from jit.stages.fuse import fuse
@@ -126,6 +128,21 @@ def panel_stages(k: PanelKernel) -> list[Stage]:
         ),
         _address(),
         _parallel(["part"], False),
+    ]
+
+
+def block_stages(k: BlockKernel) -> list[Stage]:
+    """From naive loops to tiles whose sums are added to rows of their own."""
+    held = {"values": "wreg", "x": "xreg"}
+    return [
+        Stage("blocks", "keep only the kept weights, tile by tile", lambda p: blocks(p, k)),
+        Stage(
+            "reuse",
+            "load weights and inputs of a column once",
+            lambda p: reuse(reuse(p, "q", held), "j", held),
+        ),
+        _address(),
+        _parallel(["s"], False),
     ]
 
 
@@ -249,6 +266,8 @@ def stages(kernel: Kernel) -> list[Stage]:
             return conv_stages(kernel)
         case PanelKernel():
             return panel_stages(kernel)
+        case BlockKernel():
+            return block_stages(kernel)
         case PoolKernel() | ElementKernel() | HaloKernel():
             outer = ["cb" if kernel.block > 1 else "c", "n", *_POSITIONS]
             return channelwise_stages(

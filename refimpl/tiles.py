@@ -110,6 +110,25 @@ def pack(
     return Tiles(tuple(weight.shape), tuple(strips))
 
 
+def in_heights(tiles: Tiles, heights: Sequence[int]) -> Tiles:
+    """The same weights with every tile cut along its rows into ones of the heights, tallest first.
+
+    Heights fall, and 1 is the last.
+    """
+
+    def cut(tile: Tile) -> Iterator[Tile]:
+        row = 0
+        for height in heights:
+            while tile.rows.size - row >= height:
+                part = slice(row, row + height)
+                values = np.ascontiguousarray(tile.values[:, part])
+                yield Tile(tile.rows[part], tile.columns, values)
+                row += height
+
+    strips = tuple(tuple(part for tile in strip for part in cut(tile)) for strip in tiles.strips)
+    return Tiles(tiles.shape, strips)
+
+
 def alike(keep: np.ndarray, rows: int) -> np.ndarray:
     """An order of the rows of a mask, bool (F, K), in which every `rows` keep much the same.
 

@@ -594,3 +594,13 @@ def test_a_missing_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) ->
     ours.close()
     serving.join(10)
     assert not serving.is_alive()
+
+
+def test_every_scheme_says_what_it_stores():
+    from bench.schemes import scheme_costs
+
+    layer = layer_shape("conv2d:64x64x3x3@20x20")
+    costs = {c.scheme: c for c in scheme_costs(layer, 0.25, "x86-64-avx512")}
+    assert {"kgs:8x4", "filter", "unstructured"} <= costs.keys()
+    assert all(c.stored >= 1 and c.gain > 1 for c in costs.values())
+    assert costs["unstructured"].stored == 1

@@ -36,6 +36,7 @@ def cuts(draw: DrawFn) -> Cut:
         channels=draw(sizes(64)),
         filters_first=draw(st.booleans()),
         panel=draw(st.sampled_from((0, 1, 2, 3))),
+        strip=draw(st.sampled_from((0, 3, 8, 16))),
     )
 
 

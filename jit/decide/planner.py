@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from jit.decide.arena import lay_out
+from jit.decide.blocks import packed
 from jit.decide.decompose import decompose
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded, fold
@@ -303,7 +304,10 @@ class _Planner:
             scratch = panels_of(step, weight.shape, problem.output, 1).places(step.name)
             self.places |= scratch
             step = replace(step, scratch=tuple(scratch))
-        tiles = pack(weight, stored, strips, schedule.channel_block, order)
+        if schedule.strip:
+            tiles = packed(weight, stored, schedule)
+        else:
+            tiles = pack(weight, stored, strips, schedule.channel_block, order)
         self.weights[f"{draft.name}.weight"] = tiles
         self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
         return replace(step, weight=f"{draft.name}.weight", bias=f"{draft.name}.bias")

@@ -7,13 +7,20 @@ from dataclasses import replace
 import numpy as np
 
 from jit.decide.arena import lay_out
+from jit.decide.blocks import packed
 from jit.decide.schedule import heights
 from refimpl.plan import Plan, PlanError, Schedule, output_positions
 from refimpl.plan.panels import panels_of
 from refimpl.tiles import pack, unpack
 
 
-def repacked(plan: Plan, name: str, schedule: Schedule, order: np.ndarray | None = None) -> Plan:
+def repacked(
+    plan: Plan,
+    name: str,
+    schedule: Schedule,
+    order: np.ndarray | None = None,
+    stored: np.ndarray | None = None,
+) -> Plan:
     """The plan with the weight of a step packed, and its scratch laid out, for that schedule.
 
     Args:
@@ -21,6 +28,8 @@ def repacked(plan: Plan, name: str, schedule: Schedule, order: np.ndarray | None
         name: of a convolution, linear layer or recurrence.
         schedule: how it is to be cut.
         order: of its filters, a permutation, where strips may hold them in any order.
+        stored: which weights are stored at least, bool (F, C, *K); None is what the plan stores,
+            zeros that only filled its strips included.
 
     Raises:
         PlanError: no step of that name has a packed weight, or it cannot be cut so.
@@ -28,9 +37,13 @@ def repacked(plan: Plan, name: str, schedule: Schedule, order: np.ndarray | None
     step = next((s for s in plan.steps if s.name == name and s.schedule is not None), None)
     if step is None:
         raise PlanError(f"{name}: no step of that name has a packed weight")
-    weight, stored = unpack(plan.weights[step.weight])
-    strips = heights(weight.shape[0], schedule.rows, schedule.grain)
-    tiles = pack(weight, stored, strips, schedule.channel_block, order)
+    weight, held = unpack(plan.weights[step.weight])
+    stored = held if stored is None else stored
+    if schedule.strip:
+        tiles = packed(weight, stored, schedule)
+    else:
+        strips = heights(weight.shape[0], schedule.rows, schedule.grain)
+        tiles = pack(weight, stored, strips, schedule.channel_block, order)
     places = dict(plan.places)
     new = replace(step, schedule=schedule)
     if step.op == "conv":

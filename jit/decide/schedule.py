@@ -15,6 +15,7 @@ from math import ceil, prod
 
 import numpy as np
 
+from jit.decide.blocks import block_schedules
 from jit.decide.panels import HEIGHTS, panel_schedules, row_order, union_columns
 from jit.target import Target
 from refimpl.plan import Choice, Schedule
@@ -23,6 +24,7 @@ from refimpl.tiles import alike
 Part = tuple[int, int, int]
 """(begin, end, tile) of a part of an axis."""
 
+_FROM_L2, _FROM_BEYOND = 32.0, 10.0  # bytes a cycle
 _TILE_OVERHEAD = 20.0  # cycles to set up a tile's addresses and loop
 
 
@@ -89,12 +91,13 @@ def choose(problem: ConvProblem, target: Target) -> tuple[Schedule, Choice]:
         if found is None:
             continue
         cycles, schedule = found
+        held = sum(columns * height for columns, height in strips)
+        cycles = streamed(cycles, held, target)
         name = f"{rows}x{prod(schedule.tile)} v{lanes}"
         if name not in best or cycles < best[name][0]:
             best[name] = (cycles, schedule)
-    best |= {
-        name: (cycles, schedule) for name, cycles, schedule in panel_schedules(problem, target)
-    }
+    for name, cycles, s in (*panel_schedules(problem, target), *block_schedules(problem, target)):
+        best[name] = (streamed(cycles, int(problem.stored.sum()), target), s)
     winner = min(best, key=lambda name: best[name][0])
     schedule = best[winner][1]
     candidates = tuple(sorted(((n, round(c)) for n, (c, _) in best.items()), key=lambda x: x[1]))
@@ -132,6 +135,8 @@ def _reason(problem: ConvProblem, s: Schedule) -> str:
     strips = _strip_columns(problem.columns, heights(problem.stored.shape[0], s.rows, s.lanes))
     held = sum(columns * height for columns, height in strips)
     text = f"strips of {s.rows} filters by {prod(s.tile)} positions"
+    if s.strip:
+        return f"strips of {s.strip} filters, tiles of rows and columns in each"
     if s.panel:
         order = row_order(problem, s.rows)
         held = int(union_columns(problem.columns, order, s.rows).sum()) * s.rows
@@ -239,6 +244,16 @@ def _region_cycles(
             columns * column * problem.useful + 2 * vectors * positions + _TILE_OVERHEAD
         )
     return total
+
+
+def streamed(cycles: float, weights: int, target: Target) -> float:
+    """The cycles, or those in which one core reads so many weights once, which may be more.
+
+    The two overlap, but not wholly.
+    """
+    nbytes = 4 * weights
+    read = nbytes / (_FROM_L2 if nbytes <= target.l2_bytes else _FROM_BEYOND)
+    return max(cycles, read + cycles / 10)
 
 
 def column_cycles(target: Target, vectors: int, positions: int, run: int) -> float:

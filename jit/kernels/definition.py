@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jit.kernels.block import BlockKernel, naive_block
 from jit.kernels.channelwise import (
     ElementKernel,
     HaloKernel,
@@ -44,6 +45,7 @@ from jit.program import Program
 Kernel = (
     ConvKernel
     | PanelKernel
+    | BlockKernel
     | PoolKernel
     | ElementKernel
     | RelayoutKernel
@@ -71,6 +73,8 @@ def definition(kernel: Kernel) -> Program:
             return naive(kernel)
         case PanelKernel():
             return naive_panel(kernel)
+        case BlockKernel():
+            return naive_block(kernel)
         case PoolKernel():
             return naive_pool(kernel)
         case ElementKernel():

@@ -12,12 +12,11 @@ from dataclasses import replace
 
 from jit.launches import (
     channelwise,
-    contraction,
     depthwise,
     gather,
     matmul,
-    panel,
     plain,
+    products,
     recurrence,
     reductions,
 )
@@ -30,13 +29,8 @@ __all__ = ["Launch", "Ref", "launches", "segment_of"]
 Rule = Callable[[Lowering, Step], Iterator[Launch]]
 
 
-def _conv(to: Lowering, step: Step) -> Iterator[Launch]:
-    over_positions = step.schedule is not None and step.schedule.panel
-    yield from (panel.panel_conv if over_positions else contraction.conv)(to, step)
-
-
 RULES: dict[str, Rule] = {
-    "conv": _conv,
+    "conv": products.conv,
     "depthwise": depthwise.depthwise,
     "recurrence": recurrence.recurrence,
     "relayout": channelwise.relayout,

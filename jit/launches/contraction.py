@@ -17,10 +17,9 @@ from jit.index import evaluator
 from jit.kernels.conv import ConvKernel, naive
 from jit.launches.axes import AXES, corner, row_offset, stride_params
 from jit.launches.form import Launch, Lowering, Operand, Ref, launch
-from jit.launches.winograd import winograd
 from jit.stages.compact import column_offset
 from refimpl.graph import Shape
-from refimpl.plan import PlanError, Schedule, Step, output_positions
+from refimpl.plan import PlanError, Schedule, Step
 from refimpl.tiles import Tile
 
 
@@ -61,16 +60,6 @@ class Contraction:
     def attribute(self, name: str) -> tuple:
         """stride, padding or dilation; nothing for a product without positions."""
         return dict(self.step.attributes).get(name, ())
-
-
-def conv(to: Lowering, step: Step) -> Iterator[Launch]:
-    """The launches of a convolution or linear layer."""
-    if step.winograd is not None:
-        yield from winograd(to, step, step.winograd)
-        return
-    residual = to.operand(step.residual) if step.residual else None
-    x, y = to.operand(step.inputs[0]), to.operand(step.name)
-    yield from contract(to, Contraction(step, x, y, residual, output_positions(to.plan, step)))
 
 
 def contract(to: Lowering, work: Contraction) -> Iterator[Launch]:

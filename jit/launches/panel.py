@@ -17,15 +17,13 @@ from jit.launches.axes import corner
 from jit.launches.contraction import Contraction, conv_sizes
 from jit.launches.form import Launch, Lowering, Operand, launch
 from jit.launches.plain import copy, walk
-from refimpl.plan import Place, PlanError, Step, output_positions
+from refimpl.plan import Place, PlanError, Step
 from refimpl.plan.panels import Panels, panels_of
 
 
-def panel_conv(to: Lowering, step: Step) -> Iterator[Launch]:
+def panel_conv(to: Lowering, work: Contraction) -> Iterator[Launch]:
     """The launches of a convolution or linear layer over packed panels."""
-    residual = to.operand(step.residual) if step.residual else None
-    x, y = to.operand(step.inputs[0]), to.operand(step.name)
-    work = Contraction(step, x, y, residual, output_positions(to.plan, step))
+    step, x, y, residual = work.step, work.x, work.y, work.residual
     weight = to.plan.weights[step.weight].shape
     panels = panels_of(step, weight, (x.place.shape[0], *work.spatial), to.plan.threads)
     planar, panel, sums = (to.operand(name) for name in step.scratch)

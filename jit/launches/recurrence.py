@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from jit.kernels.recurrent import Cell, CellKernel
-from jit.launches.contraction import Contraction, contract
+from jit.launches.contraction import Contraction
 from jit.launches.form import Launch, Lowering, Operand, launch
 from jit.launches.plain import copy, strides_of, vectors
+from jit.launches.products import product
 from refimpl.plan import Step, states
 from refimpl.plan.recurrence import States
 
@@ -52,13 +53,17 @@ class _Recurrence:
 
     def product(self, x: Operand, s: Operand) -> Iterator[Launch]:
         """The launches of s = x W_hidden^T + b_hidden."""
-        yield from contract(self.to, Contraction(self.step, x, s, None, ()))
+        yield from product(self.to, Contraction(self.step, x, s, None, ()))
 
     def moved(self, made: Launch, time: int) -> Launch:
         """A product of the state at time 0, made one of the state at another time."""
         pitch = self.y.place.layout.strides(self.y.place.shape)[0]
         far = 4 * pitch * (self.table.row(0, time) - self.table.row(0, 0))
-        refs = {n: replace(r, offset=r.offset + far) if n == "x" else r for n, r in made.buffers}
+        # A bias is an x, too, that is copied to where the product is added; it stays.
+        refs = {
+            n: replace(r, offset=r.offset + far) if n == "x" and r.segment != "constants" else r
+            for n, r in made.buffers
+        }
         return replace(made, buffers=tuple(refs.items()))
 
     def cell(

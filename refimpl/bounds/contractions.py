@@ -117,9 +117,14 @@ def _product_grain(a: np.ndarray, b: np.ndarray, machine: Arithmetic) -> float:
 
 
 def _depth(plan: Plan, step: Step) -> np.ndarray:
-    """Products summed for every filter: the stored columns of its strip, zeros included."""
+    """Roundings for every filter: the stored columns of its tiles, zeros included.
+
+    Where a strip has several tiles, up to four sums apart are joined and added to y: three more,
+    and one for the first tile, whose sum does not begin as the bias.
+    """
     tiles = plan.weights[step.weight]
-    depth = np.zeros(tiles.shape[0])
+    several = step.schedule is not None and step.schedule.strip > 0
+    depth = np.full(tiles.shape[0], 4.0 if several else 0.0)
     for tile in tiles:
         depth[tile.rows[tile.rows >= 0]] += tile.columns.size
     return depth

@@ -108,6 +108,8 @@ class Schedule:
     Vectors hold filters (`jit.kernels.conv.ConvKernel` says what each part means) where `panel`
     is 0.  Elsewhere they hold output positions (`jit.kernels.panel.PanelKernel`): strips are of
     any `rows` filters in any order, tiles of (1, positions), and `panel` tiles are packed at once.
+    Products without positions may have strips of several tiles (`jit.kernels.block.BlockKernel`):
+    `strip` filters, tiles of up to `rows` of them, (1, rows of x) computed at once.
     """
 
     rows: int
@@ -117,6 +119,7 @@ class Schedule:
     channel_block: int
     filters_first: bool
     panel: int = 0
+    strip: int = 0
 
     @property
     def grain(self) -> int:

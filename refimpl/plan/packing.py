@@ -28,6 +28,9 @@ def check_packed(step: Step, x: Place, y: Place, plan: Plan) -> None:
     if schedule.panel:
         _check_panels(step, x, plan)
         return
+    if schedule.strip:
+        _check_tiles(step, x, y, plan)
+        return
     block = y.layout.block
     has_own = step.op == "recurrence" or step.winograd is not None
     require(has_own or not step.scratch, step.name, "it needs no scratch")
@@ -84,6 +87,35 @@ def _check_panels(step: Step, x: Place, plan: Plan) -> None:
     places = [plan.places[name] for name in step.scratch]
     same = [(p.shape, p.layout) for p in places] == [(p.shape, p.layout) for p in wanted.values()]
     require(same, step.name, f"its scratch is not {list(wanted.values())}")
+
+
+def _check_tiles(step: Step, x: Place, y: Place, plan: Plan) -> None:
+    """A product without positions; every tile holds different filters of its strip, few enough,
+    and different columns."""
+    s, weight = _checked_schedule(step), plan.weights[step.weight]
+    require(len(weight.shape) == 2, step.name, "several tiles in a strip, and it has positions")
+    flat = len(x.shape) == len(y.shape) == 2 and s.tile[0] == s.run == 1
+    require(flat, step.name, f"strips of several tiles, and tiles of {s.tile}, runs of {s.run}")
+    require(not step.scratch or step.op == "recurrence", step.name, "it needs no scratch")
+    require(s.strip >= 1 and not s.panel, step.name, f"unsound {s}")
+    strips = -(-weight.shape[0] // s.strip)
+    require(len(weight.strips) == strips, step.name, f"its strips are not {strips}")
+    for number, strip in enumerate(weight.strips):
+        first, end = number * s.strip, min((number + 1) * s.strip, weight.shape[0])
+        for tile in strip:
+            _check_tile_rows(step.name, s, tile, first, end)
+            _check_columns(step.name, s, tile, weight.shape, x.layout.block)
+
+
+def _check_tile_rows(name: str, s: Schedule, tile: Tile, first: int, end: int) -> None:
+    height = tile.rows.size
+    fits = 1 <= height <= s.rows and height % min(height, s.lanes) == 0
+    require(fits, name, f"a tile of {height} filters, in vectors of {s.lanes}, at most {s.rows}")
+    inside = first <= int(tile.rows.min()) <= int(tile.rows.max()) < end
+    different = np.unique(tile.rows).size == height
+    require(
+        inside and different, name, f"a tile's filters are not different ones of {first}..{end}"
+    )
 
 
 def _check_strip_rows(name: str, s: Schedule, tile: Tile, row: int, filters: int) -> int:

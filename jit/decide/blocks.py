@@ -1,0 +1,84 @@
+"""Strips of several tiles for products without positions: where rows differ from block to block.
+
+BCR keeps some rows and some columns of every block, so no strip has columns that all its filters
+keep: with one tile a strip most of what is stored would be zeros.  The model counts, per column of
+a tile, its loads and products, and per tile the sums that are added to y one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jit.decide.panels import union_columns
+from jit.target import Target
+from refimpl.plan import Schedule
+from refimpl.storage.blocks import pack_blocks
+from refimpl.tiles import Tiles, in_heights
+
+if TYPE_CHECKING:
+    from jit.decide.schedule import ConvProblem
+
+_STRIPS = (16, 64)
+_PER_TILE = 20.0  # cycles of a tile's addresses and loops
+_WAYS = 8  # rows of x whose like columns stay in L1 side by side
+_PER_SUM = 2.0  # a sum that is added to y
+
+
+def block_schedules(problem: ConvProblem, target: Target) -> Iterator[tuple[str, float, Schedule]]:
+    """(name, predicted cycles, schedule) of the strips that suit best, if any do."""
+    filters = problem.stored.shape[0]
+    if target.grid or problem.stored.ndim != 2 or not _differ(problem):
+        return
+    found = []
+    for strip in (height for height in _STRIPS if height < 2 * filters):
+        schedule = _schedule(problem, target, strip)
+        tiles = packed(np.zeros(problem.stored.shape, np.float32), problem.stored, schedule)
+        found.append((_cycles(problem, target, schedule, tiles), schedule))
+    if found:
+        cycles, schedule = min(found, key=lambda pair: pair[0])
+        yield f"blocks of {schedule.strip}", cycles, schedule
+
+
+def packed(weight: np.ndarray, stored: np.ndarray, schedule: Schedule) -> Tiles:
+    """The weight, exactly what is stored, in tiles that a schedule's kernels take."""
+    exact = pack_blocks(weight, stored, height=schedule.strip)
+    return in_heights(exact, tile_heights(schedule.rows))
+
+
+def _differ(problem: ConvProblem) -> bool:
+    """Whether one tile a strip would store many zeros."""
+    columns = union_columns(problem.columns, np.arange(problem.stored.shape[0]), _STRIPS[0])
+    return int(columns.sum()) * _STRIPS[0] > 1.2 * int(problem.stored.sum())
+
+
+@cache
+def tile_heights(most: int) -> tuple[int, ...]:
+    """The powers of two from `most` down to 1."""
+    return tuple(most >> i for i in range(most.bit_length()))
+
+
+def _schedule(problem: ConvProblem, target: Target, strip: int) -> Schedule:
+    batch, lanes = problem.output[0], target.lanes
+    rows = lanes * 2 if batch <= 4 else lanes
+    # Sums for every row of x, the weights, an input.
+    most = max(1, (target.registers - 4) // (rows // lanes))
+    tile = ceil(batch / ceil(batch / most))
+    channels = problem.stored.shape[1]
+    return Schedule(rows, lanes, (1, tile), 1, channels, False, strip=strip)
+
+
+def _cycles(problem: ConvProblem, target: Target, s: Schedule, tiles: Tiles) -> float:
+    batch, groups = problem.output[0], ceil(problem.output[0] / s.tile[1])
+    heights = np.array([tile.rows.size for tile in tiles])
+    columns = np.array([tile.columns.size for tile in tiles])
+    vectors = np.maximum(heights // s.lanes, 1)
+    inputs = s.tile[1] * (1 if s.tile[1] <= _WAYS else 2)
+    fetched = (vectors + inputs + 1) / target.loads
+    column = np.maximum(vectors * s.tile[1] / target.pipes, fetched)
+    products = groups * float((columns * column).sum())
+    return products + groups * _PER_TILE * len(columns) + batch * _PER_SUM * float(heights.sum())
