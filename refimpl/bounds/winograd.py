@@ -8,8 +8,9 @@ reach has the larger bound of the two.  Each operation may besides lose eta, whi
 the matrices that follow.
 
 Nothing is rounded where entries of A and B are fractions of powers of two, the transformed weight
-is representable, and all sums are multiples of one power of two, below 2^24 of it.  A tile that reads an infinity or a NaN may be
-either throughout, and so may all that a filter computes of which a weight is one.
+is representable, and all sums are multiples of one power of two, below 2^24 of it.  A tile that
+reads an infinity or a NaN may be either throughout, and so may all that a filter computes of which
+a weight is one.
 """
 
 from __future__ import annotations
