@@ -1,4 +1,4 @@
-"""Convolutions by Winograd in a Plan: what is chosen, refused and run, and how far it errs."""
+"""Convolutions by Winograd in a Plan: what is chosen, refused and computed, and how far it errs."""
 
 from dataclasses import replace
 from fractions import Fraction
