@@ -10,10 +10,10 @@ round; its median and spread over all rounds are reported.  Contestants that wai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 
@@ -44,17 +44,13 @@ class Contestant(Protocol):
         """What each of `calls` runs costs, after `warmup` more that do not count."""
         ...
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *error: object) -> None: ...
-
 
 @dataclass(frozen=True)
 class Entry:
     """A contestant to be opened, what it is given, and what it must answer (float64)."""
 
     label: str
-    open: Callable[[], Contestant]
+    open: Callable[[], AbstractContextManager[Contestant]]
     inputs: tuple[np.ndarray, ...]
     expected: tuple[np.ndarray, ...]
     work: Work

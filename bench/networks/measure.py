@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rich.table import Table
@@ -118,7 +119,7 @@ def pruning_of(name: str, pruning: str | None) -> tuple[str, NetworkPruning | No
         BenchError: the network has no pruning of that name.
     """
     known = PRUNINGS.get(name, {})
-    chosen = next(reversed(known), "none") if pruning is None else pruning
+    chosen = ["none", *known][-1] if pruning is None else pruning
     if chosen == "none":
         return "", None
     if chosen not in known:
@@ -161,25 +162,25 @@ def bench_network(
     dense = case.graph(seed=seed)
     thin: dict[str, Graph] = {}
     chosen: Scheme | None = None
-    fewer_filters = None
     if how is not None:
         given = scheme or how.scheme or suiting_scheme(machine)
         chosen = scheme_from_text(given) if isinstance(given, str) else given
         thin["pruned"] = pruned(dense, how.ratios(dense), chosen, scope=scope, seed=seed)
-        kept = sum(kept for _, kept in macs(thin["pruned"]).values())
-
-        def fewer_filters() -> Graph:
-            tell(f"thinning {case} to {kept / 1e6:.0f} MMAC")
-            return case.graph(case.width_for(kept), seed)
-
     tell(f"compiling {case}")
     result = contest(
         compiled({"dense": dense, **thin}, machine),
         rivals(dense, thin, peers, device),
         device=device,
-        fewer_filters=fewer_filters,
+        fewer_filters=partial(_thinned, case, thin["pruned"], seed, tell) if thin else None,
         rounds=rounds,
         seed=seed,
         tell=tell,
     )
     return NetworkReport(case, name, chosen, device, result)
+
+
+def _thinned(case: Case, pruned: Graph, seed: int, tell: Callable[[str], None]) -> Graph:
+    """The network with fewer filters, of the pruned one's multiply-accumulates."""
+    kept = sum(kept for _, kept in macs(pruned).values())
+    tell(f"thinning {case} to {kept / 1e6:.0f} MMAC")
+    return case.graph(case.width_for(kept), seed)

@@ -89,7 +89,7 @@ PRUNINGS: Mapping[str, Mapping[str, NetworkPruning]] = {
     "resnet18": {"4x": _alike(0.75)},
     "resnet50": {"4x": _alike(0.75)},
     "mobilenet_v2": {"4x": _alike(0.75)},
-    "gru": {"10x": _recurrent(0.9, "bcr:32x256")},
+    "gru": {"10x": _recurrent(0.9, "bcr:64x64x30")},
 }
 """By network and name; the last of a network is the one that is measured unless another is named.
 A network that is not in it is measured dense."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,18 +35,17 @@ class Mnn:
     def __init__(
         self, graph: Graph, threads: int, *, accurate: bool = False, sparse: bool = False
     ) -> None:
-        import MNN
-
-        self.expr, self.version = MNN.expr, str(MNN.version())
+        mnn: Any = import_module("MNN")
+        self.expr, self.version = mnn.expr, str(mnn.version())
         settings = {"backend": "CPU", "precision": "high", "numThread": threads}
-        runtime = MNN.nn.create_runtime_manager((settings,))
+        runtime = mnn.nn.create_runtime_manager((settings,))
         if accurate:
             runtime.set_hint(_WINOGRAD_MEMORY, 1)
         self.whole = frozenset(index_inputs(graph))
         self.names = [name for name, _ in graph.inputs]
         with tempfile.TemporaryDirectory() as folder:
             path = _converted_to_mnn(graph, Path(folder), sparse)
-            self.module = MNN.nn.load_module_from_file(
+            self.module = mnn.nn.load_module_from_file(
                 str(path), self.names, list(graph.outputs), runtime_manager=runtime
             )
         self.fed: list = []
@@ -92,13 +93,12 @@ class Ncnn:
     """
 
     def __init__(self, graph: Graph, threads: int) -> None:
-        import ncnn
-
-        self.ncnn, self.version = ncnn, str(ncnn.__version__)
+        self.ncnn: Any = import_module("ncnn")
+        self.version = str(self.ncnn.__version__)
         self.batch = [_batch_axis(graph, name, shape) for name, shape in graph.inputs]
         known = shapes(graph)
         self.shapes = [known[name] for name in graph.outputs]
-        self.net = ncnn.Net()
+        self.net = self.ncnn.Net()
         options = self.net.opt
         options.num_threads, options.openmp_blocktime = threads, 0
         options.use_vulkan_compute = False

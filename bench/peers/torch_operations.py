@@ -103,7 +103,7 @@ def _recurrence(function: Callable[..., Any]) -> Callable[..., tuple[Tensor, ...
         if given.get("activation", "tanh") != "tanh":
             raise ValueError("an rnn other than tanh is not written for torch here")
         first = tuple(state[None] for state in states)
-        start = first if len(first) > 1 else first[0]
+        start = first[0] if len(states) == 1 else first
         steps = x.flip(0) if reverse else x
         y, *last = function(steps, start, [w, r, b, d], True, 1, 0.0, False, False, False)
         return (y.flip(0) if reverse else y, *(state[0] for state in last))
