@@ -106,28 +106,38 @@ def choose(problem: ConvProblem, target: Target) -> tuple[Schedule, Choice]:
 
 @lru_cache(maxsize=4096)
 def product_schedule(
-    filters: int, channels: int, positions: int, target: Target
+    filters: int, channels: int, positions: int, rate: float, target: Target
 ) -> tuple[float, Schedule]:
     """(predicted cycles, schedule) of a dense product over positions in one row, its vectors of
-    filters as wide as the target's."""
-    found = []
+    filters as wide as the target's.
+
+    Every launch reads the weight at `rate` bytes in a cycle; positions that tiles do not divide
+    take a second one.
+    """
     run = 4 if target.arch != "x86_64" and target.lanes == 4 and channels % 4 == 0 else 1
-    strips = range(1, min(8, ceil(filters / target.lanes)) + 1)
-    for vectors in strips:
-        most = _positions(target, vectors, filters_first=run > 1)
-        if most < 1:
-            continue
-        width = ceil(positions / ceil(positions / most))
+    found = []
+    for vectors in range(1, min(8, ceil(filters / target.lanes)) + 1):
         rows = vectors * target.lanes
-        tile = (1, width)
-        problem = ConvProblem(np.ones((1, channels, 1), bool), (1, positions), target.lanes)
-        cycles = sum(
-            _region_cycles(problem, target, tile, channels, height // target.lanes, run)
-            for height in heights(filters, rows, target.lanes)
-        )
-        block = _channel_block(problem, target, rows, (1, 1) if positions > width else tile)
-        found.append((cycles, Schedule(rows, target.lanes, tile, run, block, run > 1)))
+        strips = heights(filters, rows, target.lanes)
+        read = 4 * sum(strips) * channels / rate
+        most = _positions(target, vectors, filters_first=run > 1)
+        for tile in _row_tiles(positions, most):
+            problem = ConvProblem(np.ones((1, channels, 1), bool), (1, positions), target.lanes)
+            cycles = len(cuts(positions, tile[1])) * read + sum(
+                _region_cycles(problem, target, tile, channels, height // target.lanes, run)
+                for height in strips
+            )
+            block = _channel_block(problem, target, rows, tile if tile[1] == positions else (1, 1))
+            found.append((cycles, Schedule(rows, target.lanes, tile, run, block, run > 1)))
     return min(found, key=lambda pair: pair[0])
+
+
+def _row_tiles(positions: int, most: int) -> set[tuple[int, int]]:
+    """Tiles of a row of positions: the widest even share, and the widest that divides it."""
+    if most < 1:
+        return set()
+    divisor = max(width for width in range(1, most + 1) if positions % width == 0)
+    return {(1, divisor), (1, ceil(positions / ceil(positions / most)))}
 
 
 def _reason(problem: ConvProblem, s: Schedule) -> str:

@@ -2,7 +2,7 @@
 
 The model: the products as `jit.decide.schedule` counts any others; the transforms' operations,
 loads and stores; and the bytes that do not stay in L2: transformed tiles and products of a block
-are written and read once, and every block reads the transformed weight.
+are written and read once, and every launch of products reads the transformed weight.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from math import ceil, prod
+from math import ceil, inf, prod
 
 from jit.decide.schedule import product_schedule
 from jit.kernels.sums import Sums
@@ -32,7 +32,7 @@ _LONGEST = 6
 more, and results are no longer within 1e-4 of the largest output."""
 _TILES = (16, 32, 64, 128, 256, 512, 1024)
 """Tiles of a block that are tried."""
-_NEAR, _FAR = 10.0, 5.0
+_NEAR, _FAR = 8.0, 4.0
 """Bytes that one core reads in a cycle one after another from beyond L2, and beyond any cache."""
 _SCATTERED = 3.0
 """The same where every point of a tile is a stream of its own, too many to be prefetched."""
@@ -126,13 +126,14 @@ def _way(weight: Shape, counts: Shape, way: Winograd, target: Target) -> Way:
     blocks = prod(ceil(c / b) for c, b in zip(counts, way.block, strict=True))
     slots = [ceil(n / lanes) for n in (channels, filters)]
     count = points(way.outputs, kernel)
-    multiplied, schedule = product_schedule(filters, channels, in_block, target)
+    scratch, weights = 4 * lanes * count * sum(slots) * in_block, 4 * lanes**2 * count * prod(slots)
+    rate = inf
+    if scratch + weights > target.l2_bytes // 2:
+        rate = _NEAR if weights <= _LARGE else _FAR
+    multiplied, schedule = product_schedule(filters, channels, in_block, rate, target)
     cycles = blocks * (count * multiplied + 4 * _LAUNCH)
     for vectors, axes in zip(slots, _steps(way.outputs, tuple(kernel)), strict=True):
         cycles += tiles * vectors * _transform_cycles(axes, target)
-    scratch, weights = 4 * lanes * count * sum(slots) * in_block, 4 * lanes**2 * count * prod(slots)
-    if scratch + weights > target.l2_bytes // 2:
-        cycles += blocks * weights / (_NEAR if weights <= _LARGE else _FAR)
     if scratch > target.l2_bytes // 2:
         cycles += blocks * 2 * scratch / _SCATTERED
     return Way(f"{WINOGRAD} {way}", cycles, schedule, way)
