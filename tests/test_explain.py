@@ -429,7 +429,7 @@ def test_the_verb_writes_what_it_is_asked_for(tmp_path: Path, capsys) -> None:
         (f"--layer {SMALL} --html /dev/full/x.html", "/dev/full"),
         (f"--layer {SMALL} --json --stage tile", "leave out --stage"),
         ("--scheme kgs:4x4", "need a --layer, such as conv2d:"),
-        ("no/such.file", "is not a file"),
+        ("no/such.safetensors", "is not a file"),
         ("net.safetensors --keep 0.5", "net.safetensors has its own"),
     ],
 )

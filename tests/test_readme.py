@@ -5,15 +5,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from onnx import helper
+from small_models import onnx_file
 
+import gossamer
 from gossamer.cli import main
 from jit.devices import open_device
 from jit.session import DeviceError
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-MODEL, EXAMPLE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+MODEL, EXAMPLE, CAPTURE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 LINES = re.findall(r"^gossamer (.*?)(?:   .*)?$", README, re.MULTILINE)
 LONG = "--layer"
 """In the lines that time, and explain, a layer of real size."""
@@ -29,6 +33,8 @@ def folder(tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("readme")
     (made / "model.py").write_text(MODEL)
     (made / "example.py").write_text(EXAMPLE)
+    relu = helper.make_node("Relu", ["x"], ["y"])
+    onnx_file(made / "model.onnx", [relu], {"x": ("N", 3, "H", "W")})
     subprocess.run(
         [sys.executable, "example.py"],
         cwd=made,
@@ -36,6 +42,13 @@ def folder(tmp_path_factory) -> Path:
         check=True,
     )
     return made
+
+
+def test_files_are_captured(folder: Path, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    found: dict[str, Any] = {"gossamer": gossamer}
+    exec(CAPTURE, found)
+    assert dict(found["graph"].inputs) == {"x": (1, 3, 32, 32)}
 
 
 def test_the_example_saves_its_plan(folder: Path) -> None:

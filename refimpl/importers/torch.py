@@ -53,13 +53,8 @@ def capture(module: nn.Module, example: tuple[Tensor, ...], *, masks: Masks | No
         CaptureError: something has no counterpart here; the message names the aten operator, the
             node and the place in the module, or the weight whose mask does not fit.
     """
-    _check_example(example)
-    baked = _baked_copy(module)
-    names = _first_names(baked)
-    sparsity = _sparsity(masks or {}, names)
-    with _quiet():
-        program = _functional(type(module).__name__, _exported(baked, example), names)
-    return graph_of(program, TorchFolder(), sparsity)
+    program, names = _traced(module, example)
+    return graph_of(program, TorchFolder(), _sparsity(masks or {}, names))
 
 
 def survey(module: nn.Module, example: tuple[Tensor, ...]) -> Survey:
@@ -68,12 +63,16 @@ def survey(module: nn.Module, example: tuple[Tensor, ...]) -> Survey:
     Raises:
         CaptureError: torch.export cannot trace it.
     """
+    return survey_of(_traced(module, example)[0], TorchFolder())
+
+
+def _traced(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Program, dict[str, str]]:
+    """What the module calls, and for each name of a parameter the one that is used."""
     _check_example(example)
     baked = _baked_copy(module)
+    names = _first_names(baked)
     with _quiet():
-        exported = _exported(baked, example)
-        program = _functional(type(module).__name__, exported, _first_names(baked))
-    return survey_of(program, TorchFolder())
+        return _functional(type(module).__name__, _exported(baked, example), names), names
 
 
 def _check_example(example: tuple[Tensor, ...]) -> None:

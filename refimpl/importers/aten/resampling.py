@@ -53,6 +53,7 @@ def _upsample(
 ) -> str:
     sizes = x.shape[2:], call.result[2:]
     call.require(len(factors) == len(sizes[0]), f"{factors} is not a factor for each axis")
+    call.require(0 not in call.result, "nothing is left of it")
     axes = zip(*sizes, factors, strict=True)
     if align_corners:
         # The first and last positions fall on one another.
