@@ -43,7 +43,7 @@ from jit.program import Load, Program, Store, call, map_loads, map_stores, map_v
 from jit.session import DeviceError
 from jit.target import target
 from refimpl.graph import Graph, Node
-from refimpl.schemes import KGS
+from refimpl.schemes import KGS, Dense
 
 SMALL = "conv2d:11x4x3x3@3x5"
 TARGETS = ["x86-64-sse", "x86-64-avx2", "x86-64-avx512", "cortex-a53", "cortex-a76", "neoverse-v1"]
@@ -174,7 +174,7 @@ def test_code_without_a_loop_or_a_function_is_named() -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_inner_loop_does_the_tile_once_per_column(name: str) -> None:
-    e = explain(plan(graph("conv2d:64x64x3x3@20x28"), name))
+    e = explain(plan(layer_graph(layer_shape("conv2d:64x64x3x3@20x28"), Dense(), 1.0), name))
     k = e.kernel
     per_column = e.loop_counts.multiply_adds / e.columns_per_iteration
     assert per_column == k.rows // k.lanes * k.tile[0] * k.tile[1]

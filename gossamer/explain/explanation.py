@@ -137,14 +137,19 @@ def explain(plan: Plan, layer: str = "") -> Explanation:
     )
 
 
+def over_filters(step: Step) -> bool:
+    """Whether a step multiplies by strips whose vectors hold filters."""
+    return step.schedule is not None and step.schedule.over_filters
+
+
 def find_layer(plan: Plan, layer: str = "") -> Step:
     """The step of a convolution by its name or that of a node it covers; see `explain`."""
-    convs = [step for step in plan.steps if step.op == "conv"]
+    convs = [step for step in plan.steps if step.op == "conv" and over_filters(step)]
     if not convs:
         names = ", ".join(step.name for step in plan.steps)
         raise ExplainError(
-            f"{plan.name} has no convolution or linear layer to follow; --layer NAME outlines "
-            f"one of its other steps: {names}"
+            f"{plan.name} has no convolution or linear layer over strips of filters; "
+            f"--layer NAME outlines one of its other steps: {names}"
         )
     if not layer:
         pruned = [step for step in convs if step.kept_macs < step.dense_macs]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gossamer.explain.explanation import ExplainError
+from gossamer.explain.explanation import ExplainError, over_filters
 from jit.launches import launches
 from jit.llvm import emit_assembly, emit_ir
 from jit.pipeline import Trace, lower
@@ -36,7 +36,7 @@ class Outline:
 
 def is_contraction(plan: Plan, layer: str) -> bool:
     """Whether `gossamer.explain.explain` follows this layer; an unknown one is left to it."""
-    convolutions = (step for step in plan.steps if step.op == "conv")
+    convolutions = (step for step in plan.steps if step.op == "conv" and over_filters(step))
     return any(_is(step, layer) for step in convolutions) or not _matching(plan, layer)
 
 

@@ -126,6 +126,11 @@ class Schedule:
         """Filters that the height of every strip is a multiple of."""
         return self.rows if self.panel else self.lanes
 
+    @property
+    def over_filters(self) -> bool:
+        """Whether strips are one tile each, their filters in vectors."""
+        return not (self.panel or self.strip)
+
 
 @dataclass(frozen=True)
 class Winograd:
