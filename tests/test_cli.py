@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import helper
@@ -190,6 +191,19 @@ def test_inspect_shows_what_cannot_be_captured(strange_onnx: str, model: str, ca
     ]
     assert main(["inspect", f"{model}:refused"]) == 1
     assert "upsample_bicubic2d" in capsys.readouterr().out
+
+
+def test_inspect_of_a_file_that_lies_says_so(tmp_path: Path, capsys) -> None:
+    """Of a tensor that claims more than there is, in a model that cannot be captured anyway."""
+    path = onnx_file(
+        tmp_path / "lie.onnx", [helper.make_node("Unique", ["w"], ["y"])], {}, w=np.ones(3)
+    )
+    model = onnx.load(path)
+    model.graph.initializer[0].dims[:] = [2**40] * 30
+    onnx.save(model, path)
+    assert main(["inspect", str(path)]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("gossamer: cannot capture Unique")
 
 
 def test_long_names_are_shortened_in_the_middle() -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import onnx
 
+from refimpl.graph.check import LARGEST_TENSOR
+from refimpl.importers import CaptureError
 from refimpl.importers.onnx.capture import KNOWN
 from refimpl.importers.onnx.checking import initialisers, live_nodes, opset_of, unsupported
 from refimpl.importers.onnx.folding import TYPES
 from refimpl.importers.onnx.functions import inlined
 from refimpl.importers.onnx.inputs import fixed_sizes
-from refimpl.importers.onnx.reading import read
+from refimpl.importers.onnx.reading import Source, read
 from refimpl.importers.sizes import GivenShapes, by_name
 from refimpl.importers.survey import Survey, counts
 
@@ -21,9 +23,17 @@ def survey(model: str | Path | onnx.ModelProto, *, shapes: GivenShapes | None = 
     """What a model holds; sizes of inputs that neither it nor `shapes` gives stay open.
 
     Raises:
-        CaptureError: the file cannot be read, or its nodes are named or ordered unsoundly.
+        CaptureError: the file cannot be read, its nodes are named or ordered unsoundly, or a
+            constant is of a size that no tensor has.
     """
     source = read(model)
+    try:
+        return _survey(source, shapes)
+    except UnicodeDecodeError as error:
+        raise CaptureError(f"{source.name} is damaged: it holds text that is not UTF-8") from error
+
+
+def _survey(source: Source, shapes: GivenShapes | None) -> Survey:
     whole = inlined(source.model)
     graph, opset = whole.graph, opset_of(whole)
     nodes = live_nodes(graph)
@@ -42,7 +52,10 @@ def survey(model: str | Path | onnx.ModelProto, *, shapes: GivenShapes | None = 
 
 
 def _elements(tensor: onnx.TensorProto) -> int:
-    return math.prod(max(size, 0) for size in tensor.dims)
+    size = math.prod(max(size, 0) for size in tensor.dims)
+    if size > LARGEST_TENSOR:
+        raise CaptureError(f"constant {tensor.name!r} has more than 2^40 elements")
+    return size
 
 
 def _item(tensor: onnx.TensorProto) -> int:
