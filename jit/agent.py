@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import signal
 import struct
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jit import agent_pipe as pipe
 from jit.agent_pipe import AgentPipe, Faulted, Silent
@@ -25,10 +27,14 @@ from jit.session import (
     MachineSession,
     Timeout,
 )
+from jit.team import FUTEX, Team, TeamPlace
+from jit.walker import LINE, team_image, work_image
 
-PROTOCOL_VERSION = 1
-_INFO = struct.Struct("<4I8Q2q")  # version, machine, cores, page; CPU words; kHz, millidegrees
-_CALL = struct.Struct("<Q4I6Q")  # function; runs, warmup, count, limit in seconds; arguments
+PROTOCOL_VERSION = 2
+# version, machine, cores, page; CPU words; kHz, millidegrees; address of its system call
+_INFO = struct.Struct("<4I8Q2qQ")
+# function; runs, warmup, count, limit in seconds; arguments; members, follow, dismiss of a team
+_CALL = struct.Struct("<Q4I6Q3Q")
 _MACHINES = {183: "aarch64", 62: "x86_64"}
 _GRACE_S = 5.0  # the agent ends itself this long after a call's limit, should we be gone by then
 _EMPTY = memoryview(b"")
@@ -75,9 +81,11 @@ class AgentSession(MachineSession):
     ) -> None:
         self._pipe = AgentPipe(argv, name)
         self._no_counting = no_counting
+        self._teams: dict[int, TeamPlace] = {}  # by their lead
         try:
             body = self._pipe.ask(pipe.INFO, reply_bytes=_INFO.size)[1]
             super().__init__(name, _device_info(body, arch, name, label))
+            self._system_call = _INFO.unpack(body)[-1]
         except BaseException:
             self._pipe.kill()
             raise
@@ -95,9 +103,15 @@ class AgentSession(MachineSession):
     def condition(self) -> Condition:
         """Clock and temperature as they are now."""
         self._check_open()
-        *_, khz, millidegrees = _INFO.unpack(self._ask(pipe.INFO, reply_bytes=_INFO.size)[1])
+        *_, khz, millidegrees, _ = _INFO.unpack(self._ask(pipe.INFO, reply_bytes=_INFO.size)[1])
         celsius = millidegrees / 1000 if millidegrees >= 0 else None
         return Condition(khz if khz >= 0 else None, celsius)
+
+    def team(self, place: TeamPlace) -> AgentTeam:
+        """Threads of the agent's, which live as long as each call."""
+        self._teams[place.lead] = place
+        image = team_image(place.members, self._system_call, FUTEX[self.info.arch])
+        return AgentTeam(self, place, image, lambda: self._teams.pop(place.lead, None))
 
     def _map(self, nbytes: int) -> tuple[int, int]:
         address, size = self._ask(pipe.ALLOC, nbytes, reply_bytes=8)
@@ -127,7 +141,13 @@ class AgentSession(MachineSession):
     ) -> CallResult:
         words = [*args, *[0] * (MAX_ARGS - len(args))]
         alarm_s = min(math.ceil(limit_s + _GRACE_S), 2**31)
-        body = _CALL.pack(address, runs, warmup, count, alarm_s, *words)
+        team = self._teams.get(address)
+        beside = (team.members, team.follow, team.dismiss) if team else (0, 0, 0)
+        if team and count:
+            raise DeviceError(
+                f"{self.name} counts the instructions of one thread; plan with threads=1"
+            )
+        body = _CALL.pack(address, runs, warmup, count, alarm_s, *words, *beside)
         where = self.where(address)
         try:
             counted, times = self._ask(
@@ -171,9 +191,31 @@ class AgentSession(MachineSession):
         self._pipe.close()
 
 
+class AgentTeam(Team):
+    """A team in the agent's process; calls from several threads are made one after another."""
+
+    def __init__(
+        self, session: AgentSession, place: TeamPlace, image: bytes, forget: Callable[[], object]
+    ) -> None:
+        self._session, self._place, self._image = session, place, image
+        self._forget = forget
+        self._turn = threading.Lock()
+
+    def call(self, parts: Sequence[tuple[int, int]], **options: Any) -> CallResult:
+        """Have every member walk its part of a table, as `MachineSession.call` does."""
+        with self._turn:
+            # Whole, for a call that crashed left members where they were.
+            self._session.write(self._place.memory, self._image[: 4 * LINE] + work_image(parts))
+            return self._session.call(self._place.lead, (self._place.memory,), **options)
+
+    def close(self) -> None:
+        """Have the session forget it: no thread outlives its call."""
+        self._forget()
+
+
 def _device_info(body: bytes, arch: str, name: str, label: str) -> DeviceInfo:
     """What the agent said of its machine, checked."""
-    version, machine, cores, page, *words, _khz, _millidegrees = _INFO.unpack(body)
+    version, machine, cores, page, *words, _khz, _millidegrees, _ = _INFO.unpack(body)
     found = _MACHINES.get(machine)
     if version != PROTOCOL_VERSION or found != arch:
         raise DeviceError(

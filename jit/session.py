@@ -283,17 +283,6 @@ class MachineSession(Session):
         words = [arg % 2**64 for arg in args]
         return self._call(address, words, runs=runs, warmup=warmup, count=count, limit_s=timeout_s)
 
-    def team(self, place: TeamPlace) -> Team:
-        """Threads that walk tables together; they end with the session at the latest.
-
-        Raises:
-            DeviceError: code runs on one thread here.
-        """
-        raise DeviceError(
-            f"{self.name} runs code on one thread; plan with threads=1, or run this plan, which "
-            f"is for {place.members}, on host"
-        )
-
     def where(self, pc: int) -> str | None:
         """The loaded symbol that an address lies in, as "name+0x1c"; None outside loaded code."""
         for region in self._regions.values():
@@ -310,6 +299,10 @@ class MachineSession(Session):
         raise DeviceError(
             f"{self.name}: {nbytes} bytes at {address:#x} do not lie inside one region of its own"
         )
+
+    @abstractmethod
+    def team(self, place: TeamPlace) -> Team:
+        """Threads that walk tables together; they end with the session at the latest."""
 
     @abstractmethod
     def _map(self, nbytes: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from typing import Any
 from jit.session import CallResult, MachineSession
 from jit.walker import LINE, team_image, work_image
 
-_FUTEX = {"x86_64": 202, "aarch64": 98}
+FUTEX = {"x86_64": 202, "aarch64": 98}
 """Linux's number of the system call."""
 
 
@@ -66,7 +66,7 @@ class Crew:
 
     def __init__(self, place: TeamPlace, arch: str) -> None:
         syscall = ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value
-        self._image = team_image(place.members, syscall or 0, _FUTEX[arch])
+        self._image = team_image(place.members, syscall or 0, FUTEX[arch])
         self._place = place
         self._threads: list[threading.Thread] = []
         self._process = 0  # where the threads are: a forked copy of this process has none

@@ -155,7 +155,7 @@ def test_a_killed_agent_is_a_lost_device(session: AgentSession) -> None:
         ("import sys; sys.stdout.write('Welcome!'*9); sys.stdout.flush(); input()", "nonsense"),
         ("import sys; sys.stdout.buffer.write(bytes(16) + b'\\xff'*8); input()", "ended|nonsense"),
         (
-            "import sys; sys.stdout.buffer.write(bytes(16)+b'`'+bytes(7)+bytes(96))",
+            "import sys; sys.stdout.buffer.write(bytes(16)+b'h'+bytes(7)+bytes(104))",
             "version 0 on 0",
         ),
         ("import sys; sys.stderr.write('x' * 1000000)", r"exit code 0: x"),
@@ -184,7 +184,7 @@ def test_a_silent_device_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_agent_of_another_architecture_is_refused() -> None:
     other = next(arch for arch in ARCHITECTURES if arch != host_arch())
-    with pytest.raises(DeviceError, match=f"version 1 on {host_arch()}; expected version 1 on"):
+    with pytest.raises(DeviceError, match=f"version 2 on {host_arch()}; expected version 2 on"):
         AgentSession(
             [str(agent_path(host_arch()))], other, name="board", label="", no_counting=None
         )
@@ -264,7 +264,7 @@ class Raw:
 
 
 def test_the_agent_refuses_what_is_out_of_range() -> None:
-    call = struct.Struct("<Q4I6Q")
+    call = struct.Struct("<Q4I9Q")
     with Raw() as agent:
         _, address, size = agent.ask(2, 100)
         assert int.from_bytes(size, "little") % 4096 == 0
@@ -281,7 +281,7 @@ def test_the_agent_refuses_what_is_out_of_range() -> None:
             (5, address + 1, 0, b"", 14),
             (7, address + 8, 0, b"", 14),
             (6, 0, 0, bytes(3), 22),
-            (6, 0, 0, call.pack(address, 1, 0, 0, 5, *[0] * 6), 14),  # not executable
+            (6, 0, 0, call.pack(address, 1, 0, 0, 5, *[0] * 9), 14),  # not executable
             (1, 0, 0, bytes(3), 22),
             (99, 0, 0, b"", 38),
         ):
@@ -289,8 +289,16 @@ def test_the_agent_refuses_what_is_out_of_range() -> None:
         assert agent.ask(5, address)[0] == 0
         assert agent.ask(3, address, 0, b"ab")[0] == -14  # executable, so never written again
         for runs, warmup, limit in ((0, 0, 5), (65537, 0, 5), (1, 65537, 5), (1, 0, 0)):
-            body = call.pack(address, runs, warmup, 0, limit, *[0] * 6)
+            body = call.pack(address, runs, warmup, 0, limit, *[0] * 9)
             assert agent.ask(6, 0, 0, body) == (-22, 0, b"")
+        for count, team, errno in (
+            (0, (257, address, address), 22),
+            (1, (2, address, address), 22),  # instructions of several threads are not counted
+            (0, (2, address, 0), 14),
+            (0, (2, 0, address), 14),
+        ):
+            body = call.pack(address, 1, 0, count, 5, *[0] * 6, *team)
+            assert agent.ask(6, 0, 0, body) == (-errno, 0, b"")
         assert agent.ask(7, address)[0] == 0
         assert agent.ask(7, address)[0] == -14
 
@@ -319,7 +327,7 @@ def test_the_agent_ends_itself_when_a_call_outlasts_its_client() -> None:
         _, address, _ = agent.ask(2, 2)
         agent.ask(3, address, 0, jump_to_self)
         agent.ask(5, address)
-        body = struct.pack("<Q4I6Q", address, 1, 0, 0, 1, *[0] * 6)
+        body = struct.pack("<Q4I9Q", address, 1, 0, 0, 1, *[0] * 9)
         assert agent.process.stdin is not None
         agent.process.stdin.write(REQUEST.pack(6, 0, 0, 0, len(body)) + body)
         agent.process.stdin.flush()

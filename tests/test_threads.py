@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from emitted import BAD, SUM, emit, open_or_skip
 from small_plans import small_graph, small_plan
 from test_compile_operators import CASES, graph_of
 
@@ -22,9 +24,10 @@ from jit.linker import link
 from jit.llvm import emit_object
 from jit.placement import MachinePlacement
 from jit.rounds import turns
-from jit.session import DeviceError
+from jit.session import Crash, DeviceError, Timeout
 from jit.target import llvm_target, target_names
-from jit.walker import team_object
+from jit.team import TeamPlace
+from jit.walker import RUN, team_bytes, team_object
 
 THREADS = threading.active_count
 
@@ -271,10 +274,76 @@ except KeyboardInterrupt:
     assert child.returncode == 0
 
 
-@pytest.mark.parametrize("device", ["host-isolated"])
-def test_devices_of_one_thread_refuse_by_name(device):
-    with pytest.raises(DeviceError, match=f"{device} runs code on one thread; plan with threads=1"):
-        open_executable(on(small_plan("host"), 2), device)
+ISOLATED = {
+    "host-isolated": "host",
+    "qemu:cortex-a76": "cortex-a76",
+    "qemu:cortex-a53": "cortex-a53",
+}
+
+
+@pytest.mark.parametrize("device", ISOLATED)
+def test_the_agent_runs_threads_of_its_own(device):
+    open_or_skip(device).close()
+    alone = small_plan(ISOLATED[device], filters=9, channels=7, size=5)
+    inputs = values_for(alone)
+    with open_executable(alone, device) as net:
+        wanted = net(*inputs)
+    with open_executable(on(alone, 3), device) as net:
+        for _ in range(3):
+            assert same(net(*inputs), wanted)
+        assert len(net.run(runs=4, warmup=2).nanoseconds) == 4
+        with pytest.raises(DeviceError, match="count"):
+            net.instructions(*inputs)
+
+
+class Members:
+    """A team of which each member calls one function of some text with one argument."""
+
+    def __init__(self, device, members):
+        self.session = open_or_skip(device)
+        arch = self.session.info.arch
+        machine = llvm_target({"x86_64": "x86-64-sse", "aarch64": "cortex-a53"}[arch])
+        objects = [emit(RUN + BAD + SUM, arch), team_object(machine)]
+        blob = link(objects)
+        base = self.session.load(blob)
+        self.at = {name: base + offset for name, offset in blob.symbols.items()}
+        self.memory = self.session.alloc(team_bytes(members))
+        self.tables = [self.session.alloc(48) for _ in range(members)]
+        entries = {name: self.at[name] for name in ("lead", "follow", "dismiss")}
+        self.team = self.session.team(TeamPlace(members, self.memory, **entries))
+
+    def __call__(self, *calls, **options):
+        for table, (name, argument) in zip(self.tables, calls, strict=True):
+            rows = [self.at[name], argument, 0, self.at["barrier"], self.memory, 0]
+            self.session.write(table, struct.pack("<6Q", *rows))
+        return self.team.call([(table, 2) for table in self.tables], **options)
+
+
+@pytest.mark.parametrize("device", ["host-isolated", "qemu:cortex-a53"])
+@pytest.mark.parametrize("who", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_a_crash_of_any_member_ends_only_the_call(device, who):
+    members = Members(device, 3)
+    with members.session:
+        counter = members.session.alloc(8 * 3)
+        fine = [("bump", counter + 8 * i) for i in range(3)]
+        members(*fine, runs=3, warmup=1)
+        broken = [("poke", 0xD0) if i in who else fine[i] for i in range(3)]
+        for _ in range(3):
+            with pytest.raises(Crash, match=r"SIGSEGV at poke\+0x") as caught:
+                members(*broken)
+            assert caught.value.address == 0xD0
+        before = np.frombuffer(members.session.read(counter, 24), np.int64)
+        members(*fine)
+        assert (np.frombuffer(members.session.read(counter, 24), np.int64) == before + 1).all()
+
+
+def test_a_member_that_never_comes_ends_the_session():
+    members = Members("host-isolated", 2)
+    counter = members.session.alloc(8)
+    with pytest.raises(Timeout):
+        members(("bump", counter), ("spin", 0), timeout_s=0.5)
+    with pytest.raises(DeviceError, match="has ended"):
+        members(("bump", counter), ("bump", counter))
 
 
 @pytest.mark.parametrize("name", [n for n in target_names() if n not in ("host", "opencl")])

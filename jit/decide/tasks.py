@@ -13,8 +13,8 @@ from math import prod
 from jit.target import Target
 from refimpl.plan import MOST_THREADS, Plan, PlanError, Step
 
-WORTH = 12_000.0
-"""Cycles below which a task is not worth a thread: some three times what waiting costs."""
+WORTH = 20_000.0
+"""Cycles below which a task is not worth a thread: ten times what waiting costs, or more."""
 
 
 def check_threads(threads: int, target: Target) -> None:

@@ -1,10 +1,11 @@
 /* What the agent needs to know of aarch64 Linux. */
 enum { ELF_MACHINE = 183, CPU_WORDS = 8 };
 enum {
-  SYS_openat = 56, SYS_close = 57, SYS_read = 63, SYS_write = 64, SYS_exit_group = 94,
-  SYS_setitimer = 103, SYS_clock_gettime = 113, SYS_sched_getaffinity = 123,
-  SYS_sigaltstack = 132, SYS_rt_sigaction = 134, SYS_munmap = 215, SYS_mmap = 222,
-  SYS_mprotect = 226, SYS_madvise = 233,
+  SYS_openat = 56, SYS_close = 57, SYS_read = 63, SYS_write = 64, SYS_exit = 93,
+  SYS_exit_group = 94, SYS_futex = 98, SYS_setitimer = 103, SYS_clock_gettime = 113,
+  SYS_sched_getaffinity = 123, SYS_tgkill = 131, SYS_sigaltstack = 132, SYS_rt_sigaction = 134,
+  SYS_getpid = 172, SYS_gettid = 178, SYS_munmap = 215, SYS_mmap = 222, SYS_mprotect = 226,
+  SYS_madvise = 233,
 };
 enum { CONTEXT_PC = 176 + 8 + 31 * 8 + 8 }; /* ucontext: past the fault address, x0 to x30, sp */
 
@@ -51,6 +52,11 @@ int enter(u64 function, const u64 *args, u8 *stack);
 _Noreturn void escape(void);
 void do_nothing(void);
 void restore_signal(void);
+/* start_thread(stack, tid, entry, argument): a thread of this process that calls entry(argument)
+ * and never returns; its id is in *tid until the kernel has done with it.  The id, or -errno. */
+struct follower;
+long start_thread(u8 *stack, volatile u32 *tid, void (*entry)(struct follower *),
+                  struct follower *argument);
 u64 agent_saved_stack;
 
 __asm__(
@@ -108,6 +114,25 @@ __asm__(
     "  ldp x19, x20, [sp, #16]\n"
     "  ldp x29, x30, [sp], #176\n"
     "  ret\n"
+    ".globl start_thread\n"
+    "start_thread:\n"
+    "  stp x2, x3, [x0, #-16]!\n"
+    "  mov x2, x1\n"
+    "  mov x4, x1\n"
+    "  mov x1, x0\n"
+    "  mov x3, #0\n"
+    "  mov w0, #0x0f00\n" /* all shared; the id is set here and cleared at the end */
+    "  movk w0, #0x35, lsl #16\n"
+    "  mov x8, #220\n"
+    "  svc 0\n"
+    "  cbz x0, 2f\n"
+    "  ret\n"
+    "2:\n"
+    "  ldp x9, x0, [sp], #16\n"
+    "  mov x29, #0\n"
+    "  mov x30, #0\n"
+    "  blr x9\n"
+    "  brk #0\n"
     ".globl do_nothing\n"
     "do_nothing:\n"
     "  ret\n"

@@ -2,8 +2,9 @@
 enum { ELF_MACHINE = 62, CPU_WORDS = 8 };
 enum {
   SYS_read = 0, SYS_write = 1, SYS_close = 3, SYS_mmap = 9, SYS_mprotect = 10, SYS_munmap = 11,
-  SYS_rt_sigaction = 13, SYS_madvise = 28, SYS_setitimer = 38, SYS_sigaltstack = 131,
-  SYS_sched_getaffinity = 204, SYS_clock_gettime = 228, SYS_exit_group = 231, SYS_openat = 257,
+  SYS_rt_sigaction = 13, SYS_madvise = 28, SYS_setitimer = 38, SYS_getpid = 39, SYS_exit = 60,
+  SYS_sigaltstack = 131, SYS_gettid = 186, SYS_futex = 202, SYS_sched_getaffinity = 204,
+  SYS_clock_gettime = 228, SYS_exit_group = 231, SYS_tgkill = 234, SYS_openat = 257,
 };
 enum { CONTEXT_PC = 40 + 16 * 8 }; /* ucontext: general registers begin at 40, RIP is the 17th */
 
@@ -70,6 +71,11 @@ int enter(u64 function, const u64 *args, u8 *stack);
 _Noreturn void escape(void);
 void do_nothing(void);
 void restore_signal(void);
+/* start_thread(stack, tid, entry, argument): a thread of this process that calls entry(argument)
+ * and never returns; its id is in *tid until the kernel has done with it.  The id, or -errno. */
+struct follower;
+long start_thread(u8 *stack, volatile u32 *tid, void (*entry)(struct follower *),
+                  struct follower *argument);
 u64 agent_saved_stack;
 
 __asm__(
@@ -122,6 +128,26 @@ __asm__(
     "  pop %rbp\n"
     "  pop %rbx\n"
     "  ret\n"
+    ".globl start_thread\n"
+    "start_thread:\n"
+    "  sub $16, %rdi\n"
+    "  mov %rdx, (%rdi)\n"
+    "  mov %rcx, 8(%rdi)\n"
+    "  mov %rsi, %rdx\n"
+    "  mov %rsi, %r10\n"
+    "  mov %rdi, %rsi\n"
+    "  mov $0x350f00, %edi\n" /* all shared; the id is set here and cleared at the end */
+    "  mov $56, %eax\n"
+    "  syscall\n"
+    "  test %rax, %rax\n"
+    "  jz 2f\n"
+    "  ret\n"
+    "2:\n"
+    "  xor %ebp, %ebp\n"
+    "  pop %rax\n"
+    "  pop %rdi\n"
+    "  call *%rax\n"
+    "  ud2\n"
     ".globl do_nothing\n"
     "do_nothing:\n"
     "  ret\n"
