@@ -22,7 +22,8 @@ SPREAD = (10, 50, 90)
 class Work:
     """Multiply-accumulates of one run: of the dense network, kept by masks, and performed.
 
-    `stored` counts explicit zeros and padding rows too; for a peer it is the dense count.
+    `stored` counts explicit zeros and padding rows too; for a peer it is the dense count, or the
+    kept one if it skips zeros.
     """
 
     dense: int

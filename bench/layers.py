@@ -23,15 +23,14 @@ from bench.comparison import figures
 from bench.contest import OURS, Contest, compiled, contest
 from bench.layer import DENSE
 from bench.peers import PeerProcesses
-from bench.rivals import SPARSE_PEER, rivals
+from bench.rivals import SPARSE_PEER, fastest, rivals
 from bench.shape import LayerShape, layer_graph, layer_shape
 from bench.tables import plain_table
 from refimpl.schemes import Dense, Scheme, scheme_from_text
 
-PEERS_OF_LAYERS = (
-    "torch", "torch-channels-last", "onnxruntime", "openvino", "ncnn", "mnn", "mnn-accurate",
-)  # fmt: skip
-"""All that run dense layers; compiling with torch takes long, and fuses nothing here."""
+PEERS_OF_LAYERS = ("torch", "onnxruntime", "openvino", "ncnn", "mnn", "mnn-accurate")
+"""Peers that are given plain arrays, as ours are.  Torch's channels-last is fed in its own layout,
+which is right for networks alone; and compiling with torch takes long, and fuses nothing here."""
 
 LAYERS: Mapping[str, str] = {
     **{
@@ -173,25 +172,37 @@ def bench_layers(
 def dense_table(results: Sequence[LayerResult], peers: Sequence[str]) -> Table:
     """Milliseconds of everyone on the dense layers, and ours beside the aim."""
     headings = (peer.replace("-", "\n") for peer in peers)
-    table = plain_table("dense layers, ms", "layer", "ours", *headings, "fastest", "ours / it", "")
-    refusals: dict[str, list[str]] = {}
+    table = plain_table(
+        "dense layers, ms", "layer", "ours", "alone", *headings, "fastest", "ours / it", ""
+    )
     for result in results:
-        comparison, (found, *_) = result.contest.comparison, result.findings()
-        cells = []
-        for label in (DENSE, *peers):
-            row = comparison.row(label)
-            cells.append(figures(row.cost(50) / 1e6) if row.rounds else "-")
-            if row.refusal:
-                why = row.refusal.removeprefix(f"{label}: ")
-                refusals.setdefault(f"{label}: {why}", []).append(result.name)
-        ratio = "-" if found.ratio is None else f"{found.ratio:.2f}"
-        best = found.promise.split(" / ")[1].removesuffix(", time")
-        verdict = {True: "met", False: "NOT MET", None: ""}[found.met]
-        table.add_row(result.name, *cells, best, ratio, verdict)
-    said = [f"{why} ({', '.join(names)})" for why, names in refusals.items()]
+        table.add_row(result.name, *_cells(result, peers))
     note = f"ours / it, time: the median over the rounds, aim at most {_DENSE_LIMIT}"
-    table.caption = "\n".join([f"{note}; - was not measured", *said])
+    how = "alone: our layer without the conversion from and to plain arrays; -: not measured"
+    table.caption = "\n".join([note, how, *_refusals(results, peers)])
     return table
+
+
+def _cells(result: LayerResult, peers: Sequence[str]) -> list[str]:
+    comparison, (found, *_) = result.contest.comparison, result.findings()
+    costs = [comparison.row(label) for label in (DENSE, *peers)]
+    ours, *theirs = (figures(row.cost(50) / 1e6) if row.rounds else "-" for row in costs)
+    measured = DENSE in result.contest.steps
+    alone = figures(result.contest.step_costs(DENSE)["y"] / 1e6) if measured else "-"
+    ratio = "-" if found.ratio is None else f"{found.ratio:.2f}"
+    verdict = {True: "met", False: "NOT MET", None: ""}[found.met]
+    return [ours, alone, *theirs, fastest(comparison) or "-", ratio, verdict]
+
+
+def _refusals(results: Sequence[LayerResult], peers: Sequence[str]) -> list[str]:
+    """Every reason for which a contestant has no time, and the layers that it holds for."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        for label in (DENSE, *peers):
+            why = result.contest.comparison.row(label).refusal.removeprefix(f"{label}: ")
+            if why:
+                found.setdefault(f"{label}: {why}", []).append(result.name)
+    return [f"{why} ({', '.join(names)})" for why, names in found.items()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

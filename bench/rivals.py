@@ -88,9 +88,8 @@ class Ring:
 
     def rival(self, rival: Rival) -> Entry:
         """The rival as a contestant, in a process that is kept."""
-        # A peer multiplies zeros too, as far as we know.
         dense, kept = (sum(counts) for counts in zip(*macs(rival.graph).values(), strict=True))
-        done = Work(dense, kept, dense)
+        done = Work(dense, kept, kept if rival.engine == SPARSE_PEER else dense)
         start = partial(self.processes.lend, rival.engine, rival.graph)
         return Entry(rival.label, start, self.inputs, self.answer(rival.graph), done)
 
