@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import jit.interpret_plan
+from conformance.check import arithmetic
 from gossamer.front import random_inputs
 from jit.artifact import build
 from jit.devices import open_device
@@ -15,6 +16,7 @@ from jit.executable import Executable
 from jit.program import ProgramError
 from jit.session import Crash, DeviceError, DeviceLost, Timeout
 from jit.target import target
+from refimpl.bounds import bounded_step
 from refimpl.graph import Constant
 from refimpl.plan import Plan, Step, evaluate
 from refimpl.tiles import Tiles
@@ -64,16 +66,16 @@ def verdicts(plan: Plan, name: str, *, compiled: bool = False) -> Iterator[Verdi
     """
     inputs = random_inputs(plan)
     reference = evaluate(plan, *inputs)[name]
-    bound = _magnitude(plan, name, inputs)
+    interpreted, emitted = _bounds(plan, name, inputs)
     for stage in jit.interpret_plan.stage_names(plan):
         try:
             answer = jit.interpret_plan.interpret_plan(plan, *inputs, stage=stage)[name]
         except ProgramError as error:
             yield Verdict(stage, np.inf, np.inf, str(error))
         else:
-            yield _compare(stage, answer, reference, bound * np.finfo(np.float64).eps)
+            yield _compare(stage, answer, reference, interpreted)
     if compiled:
-        yield _run(plan, name, inputs, reference, bound * np.finfo(np.float32).eps)
+        yield _run(plan, name, inputs, reference, emitted)
 
 
 def first_wrong(found: list[Verdict]) -> Verdict | None:
@@ -111,6 +113,19 @@ def _compare(stage: str, answer: np.ndarray, reference: np.ndarray, bound: np.nd
     share = np.where(difference > 0, difference / np.maximum(bound, 1e-300), 0.0)
     share = np.where(np.isnan(difference), np.inf, share)
     return Verdict(stage, float(np.max(difference)), float(np.max(share)))
+
+
+def _bounds(plan: Plan, name: str, inputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Per output, the most that stages interpreted in float64, and that code, may be off.
+
+    By Winograd they are the same: a transformed weight is rounded to float32 before any stage.
+    """
+    step = next(s for s in plan.steps if s.name == name)
+    if step.winograd is not None:
+        _, bound = bounded_step(plan, step, evaluate(plan, *inputs), arithmetic(plan))
+        return bound, bound
+    size = _magnitude(plan, name, inputs)
+    return size * np.finfo(np.float64).eps, size * np.finfo(np.float32).eps
 
 
 def _magnitude(plan: Plan, name: str, inputs: list[np.ndarray]) -> np.ndarray:
