@@ -9,11 +9,15 @@ from typing import Any
 from rich.table import Table
 
 from bench.contest import OURS, Contest, compiled, contest, target_of
-from bench.rivals import rivals
+from bench.rivals import HERE, SPARSE_PEER, rivals
 from bench.shape import LayerShape, layer_graph, layer_shape
 from refimpl.schemes import Dense, Scheme, Scope, scheme_from_text
 
 DENSE, PRUNED = f"{OURS}dense", f"{OURS}pruned"
+
+PEERS_OF_LAYERS = ("torch", "onnxruntime", "openvino", "ncnn", "mnn", "mnn-accurate")
+"""Peers that are given plain arrays, as ours are.  Torch's channels-last is fed in its own layout,
+which is right for networks alone; and compiling with torch takes long, and fuses nothing here."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ def bench_layer(
         keep: the share of weights that stays.
         device: as `jit.devices.open_device` takes it; an emulator counts guest instructions.
         target: to compile for; None is what the device's name says.
-        peers: of `bench.peers.PEERS`; None is all where they can be timed, else none.
+        peers: of `bench.peers.PEERS`; None is `PEERS_OF_LAYERS` and the one that skips zeros
+            where they can be timed, else none.
         rounds: that count, after a warm-up round.
         scope: of the random mask: "strip" (balanced) or "layer"; None is "strip" where the
             scheme has strips.
@@ -100,6 +105,8 @@ def bench_layer(
         graphs["pruned"] = layer_graph(shape, chosen, keep, scope=scope, seed=seed)
         kept = float(graphs["pruned"].sparsity["weight"].mask.array.mean())
     thin = {label: graph for label, graph in graphs.items() if label != "dense"}
+    if peers is None and device in HERE:
+        peers = (*PEERS_OF_LAYERS, SPARSE_PEER)
     chosen_peers = rivals(graphs["dense"], thin, peers, device)
     variants = compiled(graphs, machine)
     result = contest(variants, chosen_peers, device=device, rounds=rounds, seed=seed, tell=tell)

@@ -21,16 +21,12 @@ from bench.aims import FASTEST, Aim, Finding, aims_json, aims_table, find
 from bench.command import command, peers_from_text, share_from_text, show, telling
 from bench.comparison import figures
 from bench.contest import OURS, Contest, compiled, contest
-from bench.layer import DENSE
+from bench.layer import DENSE, PEERS_OF_LAYERS
 from bench.peers import PeerProcesses
 from bench.rivals import SPARSE_PEER, fastest, rivals
 from bench.shape import LayerShape, layer_graph, layer_shape
 from bench.tables import plain_table
 from refimpl.schemes import Dense, Scheme, scheme_from_text
-
-PEERS_OF_LAYERS = ("torch", "onnxruntime", "openvino", "ncnn", "mnn", "mnn-accurate")
-"""Peers that are given plain arrays, as ours are.  Torch's channels-last is fed in its own layout,
-which is right for networks alone; and compiling with torch takes long, and fuses nothing here."""
 
 LAYERS: Mapping[str, str] = {
     **{
