@@ -77,4 +77,10 @@ def _launches(to: Lowering, step: Step) -> Iterator[Launch]:
         yield replace(margin, piece="margin")  # corners are zeroed twice, in whatever order
     rule = channelwise.element if channelwise.in_blocks(to, step) else RULES[step.op]
     for launch in rule(to, step):
-        yield launch if step.op in IN_ORDER else replace(launch, piece="region")
+        yield launch if _in_order(step) else replace(launch, piece="region")
+
+
+def _in_order(step: Step) -> bool:
+    """Whether launches of the step add to what others of it left."""
+    added = step.schedule is not None and bool(step.schedule.strip or step.schedule.panel)
+    return added or step.op in IN_ORDER
