@@ -91,7 +91,7 @@ def scheme_costs(
 
 def _planned(layer: LayerShape, scheme: str, keep: float, target: str) -> tuple[Plan, Step]:
     """The plan of a layer, and the step that multiplies."""
-    made = plan(layer_graph(layer, scheme_from_text(scheme), keep), target)
+    made = plan(layer_graph(layer, scheme_from_text(scheme), keep), target, algorithms=("direct",))
     return made, next(s for s in made.steps if s.schedule is not None)
 
 

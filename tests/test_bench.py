@@ -637,6 +637,5 @@ def test_every_scheme_says_what_it_stores():
     layer = layer_shape("conv2d:64x64x3x3@20x20")
     costs = {c.scheme: c for c in scheme_costs(layer, 0.25, "x86-64-avx512")}
     assert {"kgs:8x4", "filter", "unstructured"} <= costs.keys()
-    # Dense by Winograd may be faster than few weights one by one.
-    assert all(c.stored >= 1 and c.gain > 0 for c in costs.values())
+    assert all(c.stored >= 1 and c.gain > 1 for c in costs.values())
     assert costs["unstructured"].stored == 1
