@@ -57,7 +57,7 @@ LAYERS = {
     "everything pruned": lambda c: c.keep == 0.0,
     "residual, norm and activation": lambda c: c.norm and c.residual == "input" and c.activation,
     "one filter": lambda c: c.filters == 1,
-    "a block higher than the weight": lambda c: c.scheme == "kgs:100x1" and c.filters < 100,
+    "a block higher than the weight": lambda c: ":100x" in c.scheme and c.filters < 100,
     "a ragged block": lambda c: c.scheme.startswith("kgs:4x") and c.filters % 4,
 }
 
