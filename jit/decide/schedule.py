@@ -7,6 +7,7 @@ largest; plus the cost of starting and storing a tile.  Caches are not modelled.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -47,6 +48,11 @@ class ConvProblem:
     def columns(self) -> np.ndarray:
         """The matrix view: bool (F, C*K)."""
         return self.stored.reshape(self.stored.shape[0], -1)
+
+    @cached_property
+    def density(self) -> float:
+        """The share of weights that exist; 1 where none does."""
+        return float(self.stored.mean()) or 1.0
 
     @cached_property
     def alike(self) -> np.ndarray:
@@ -203,10 +209,11 @@ def _best_tile(
     if most < 1:
         return None
     best: tuple[float, Schedule] | None = None
+    alike = Counter(strips)
     for tile in _tiles(problem.output[1:], most):
         cycles = problem.output[0] * sum(
-            _region_cycles(problem, target, tile, columns, height // lanes, run)
-            for columns, height in strips
+            count * _region_cycles(problem, target, tile, columns, height // lanes, run)
+            for (columns, height), count in alike.items()
         )
         if best is None or cycles < best[0]:
             block = _channel_block(problem, target, rows, tile)
@@ -282,11 +289,10 @@ def _channel_block(problem: ConvProblem, target: Target, rows: int, tile: tuple[
     if target.grid:  # work items do not wait for each other: each sums over all channels
         return problem.stored.shape[1]
     _, channels, *kernel = problem.stored.shape
-    density = float(problem.stored.mean()) or 1.0
     if problem.output[0] * prod(problem.output[1:]) < 4 * prod(tile):
         return channels
     budget = min(target.l2_bytes // 8, 256 * 1024)
     unit = max(problem.x_block, 4)
-    fitting = min(128, int(budget / (4 * rows * prod(kernel) * density)))
+    fitting = min(128, int(budget / (4 * rows * prod(kernel) * problem.density)))
     blocks = ceil(channels / max(unit, fitting // unit * unit))
     return min(channels, ceil(channels / blocks / unit) * unit)
