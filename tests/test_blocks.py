@@ -8,8 +8,9 @@ import pytest
 import jit.decide
 from jit.checker import check as check_program
 from jit.decide.blocks import block_schedules, packed, tile_heights
+from jit.decide.candidates import Layer, candidates, chosen, fewest_cycles
+from jit.decide.problem import ConvProblem
 from jit.decide.repack import repacked
-from jit.decide.schedule import ConvProblem, choose
 from jit.executable import open_executable
 from jit.interpret_plan import differences
 from jit.launches import launches
@@ -122,9 +123,12 @@ def test_tiles_are_cut_along_their_rows(most):
 
 def test_the_planner_takes_blocks_for_rows_that_differ():
     mask = BCR(64, 256).project(np.random.default_rng(0).standard_normal((512, 1024)), 0.1)
-    schedule, choice = choose(ConvProblem(mask, (1,), 16), target("x86-64-avx512"))
-    assert schedule.strip
-    assert "tiles of rows and columns" in choice.reason
+    problem, machine = ConvProblem(mask, (1,), 16), target("x86-64-avx512")
+    found = candidates(problem, machine)
+    picked = fewest_cycles(Layer("y", ""), found)
+    assert picked.candidate.schedule.strip
+    reason = chosen(problem, found, picked, machine).reason
+    assert "tiles of rows and columns" in reason
     assert not list(block_schedules(ConvProblem(mask, (1,), 4), target("opencl")))
     dense = ConvProblem(np.ones((512, 1024), bool), (1,), 16)
     assert not list(block_schedules(dense, target("x86-64-avx512")))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jit.decide import plan
-from jit.decide.schedule import ConvProblem, _strip_shapes, heights, last_strip_fits
+from jit.decide.problem import ConvProblem
+from jit.decide.schedule import _strip_shapes, heights, last_strip_fits
 from jit.executable import open_executable
 from jit.target import target
 from refimpl.graph import Constant, Graph, Node, attributes

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 import jit.decide
 from jit.checker import check as check_program
+from jit.decide.candidates import Layer, candidates, chosen, fewest_cycles
 from jit.decide.panels import HEIGHTS, row_order, union_columns
+from jit.decide.problem import ConvProblem
 from jit.decide.repack import repacked
-from jit.decide.schedule import ConvProblem, choose
 from jit.executable import open_executable
 from jit.interpret_plan import differences
 from jit.kernels.panel import PanelKernel
@@ -165,21 +166,22 @@ def _assembly(kernel, machine):
 def test_the_planner_takes_panels_where_rows_differ(name):
     rng = np.random.default_rng(0)
     problem = ConvProblem(rng.random((64, 64, 3, 3)) < 0.3, (1, 28, 28), target(name).lanes)
-    schedule, choice = choose(problem, target(name))
-    assert schedule.panel
-    assert schedule.rows == 1
-    assert "panel" in choice.winner
+    best = candidates(problem, target(name))[0]
+    assert best.schedule.panel
+    assert best.schedule.rows == 1
+    assert "panel" in best.name
     dense = ConvProblem(np.ones((64, 64, 3, 3), bool), (1, 28, 28), target(name).lanes)
-    assert not choose(dense, target(name))[0].panel
-    assert not choose(replace(problem, panels=False), target(name))[0].panel
-    assert not choose(replace(problem, x_block=4), target("opencl"))[0].panel
+    assert not candidates(dense, target(name))[0].schedule.panel
+    assert not candidates(replace(problem, panels=False), target(name))[0].schedule.panel
+    assert not candidates(replace(problem, x_block=4), target("opencl"))[0].schedule.panel
 
 
 def test_small_strips_of_kernel_groups_are_packed_without_zeros():
     mask = KGS(8, 4).project(np.random.default_rng(0).standard_normal((256, 128, 3, 3)), 0.28)
-    schedule, choice = choose(ConvProblem(mask, (1, 28, 28), 16), target("x86-64-avx512"))
-    assert schedule.panel
-    assert "zeros" not in choice.reason
+    problem, machine = ConvProblem(mask, (1, 28, 28), 16), target("x86-64-avx512")
+    best = fewest_cycles(Layer("y", ""), candidates(problem, machine))
+    assert best.candidate.schedule.panel
+    assert "zeros" not in chosen(problem, [best.candidate], best, machine).reason
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(HEIGHTS), st.integers(1, 40))

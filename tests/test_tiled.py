@@ -10,7 +10,7 @@ from conformance.check import arithmetic, check_plan
 from jit.checker import check as check_program
 from jit.decide import plan
 from jit.decide.arena import lay_out
-from jit.decide.winograd import ways
+from jit.decide.winograd import WINOGRAD, ways
 from jit.executable import open_executable
 from jit.interpret_plan import interpret_plan
 from jit.kernels.sums import sums
@@ -280,6 +280,15 @@ def test_a_heavy_layer_is_tiled_and_says_what_it_was_compared_with():
     assert {"winograd F(2,2)", "winograd F(1,4)", "32x14 v16"} <= set(names)
 
 
+@pytest.mark.parametrize(
+    "name", ["32x14 v16 by 64 channels", "8x48 panel", "winograd F(4,4) by 14 tiles"]
+)
+def test_any_candidate_can_be_asked_for(name):
+    usual = conv(plan(HEAVY, "x86-64-avx512"))
+    assert name in dict(usual.choice.candidates)
+    assert conv(plan(HEAVY, "x86-64-avx512", algorithms=(name,))).choice.winner == name != usual
+
+
 def test_an_algorithm_can_be_forbidden():
     step = conv(plan(HEAVY, "x86-64-avx512", algorithms=("direct",)))
     assert step.winograd is None
@@ -310,7 +319,7 @@ def test_a_layer_for_opencl_says_why_it_is_direct():
 
 
 def test_no_tile_is_longer_than_its_axis():
-    found = ways((64, 64, 3, 3), (1, 3, 1), target("x86-64-avx512"))
+    found = ways((64, 64, 3, 3), (1, 3, 1), target("x86-64-avx512"), (WINOGRAD,))
     assert {way.winograd.outputs for way in found} == {(2, 1)}
 
 

@@ -11,7 +11,7 @@ from conformance.cuts import Cut
 from conformance.layers import Net
 from conformance.strategies.parts import sizes
 from conformance.values import EXACT, KINDS, Kind, Values
-from jit.decide.winograd import ALGORITHMS
+from jit.decide.candidates import ALGORITHMS
 
 
 @dataclass(frozen=True)

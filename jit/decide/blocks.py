@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from math import ceil
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jit.decide.panels import union_columns
+from jit.decide.problem import Candidate, ConvProblem
+from jit.decide.schedule import streamed
 from jit.target import Target
 from refimpl.plan import Schedule
 from refimpl.storage.blocks import pack_blocks
 from refimpl.tiles import Tiles, in_heights
-
-if TYPE_CHECKING:
-    from jit.decide.schedule import ConvProblem
 
 _STRIPS = (16, 64)
 _PER_TILE = 20.0  # cycles of a tile's addresses and loops
@@ -29,19 +27,18 @@ _WAYS = 8  # rows of x whose like columns stay in L1 side by side
 _PER_SUM = 2.0  # a sum that is added to y
 
 
-def block_schedules(problem: ConvProblem, target: Target) -> Iterator[tuple[str, float, Schedule]]:
-    """(name, predicted cycles, schedule) of the strips that suit best, if any do."""
+def block_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate]:
+    """Strips of either height, if any suit."""
     filters = problem.stored.shape[0]
     if target.grid or problem.stored.ndim != 2 or not _differ(problem):
         return
-    found = []
     for strip in (height for height in _STRIPS if height < 2 * filters):
         schedule = _schedule(problem, target, strip)
         tiles = packed(np.zeros(problem.stored.shape, np.float32), problem.stored, schedule)
-        found.append((_cycles(problem, target, schedule, tiles), schedule))
-    if found:
-        cycles, schedule = min(found, key=lambda pair: pair[0])
-        yield f"blocks of {schedule.strip}", cycles, schedule
+        cycles = streamed(
+            _cycles(problem, target, schedule, tiles), int(problem.stored.sum()), target
+        )
+        yield Candidate(f"blocks of {strip}", cycles, schedule)
 
 
 def packed(weight: np.ndarray, stored: np.ndarray, schedule: Schedule) -> Tiles:

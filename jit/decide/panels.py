@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import ceil, prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jit.decide.problem import HEIGHTS, Candidate, ConvProblem
+from jit.decide.schedule import streamed
 from jit.target import Target
 from refimpl.plan import Schedule
 
-if TYPE_CHECKING:
-    from jit.decide.schedule import ConvProblem
-
-HEIGHTS = (1, 2, 4, 8)
-"""Filters of a strip, lowest first."""
 # Cycles, measured on AVX-512 and rounded.
 _PER_PIECE = 2.5  # a vector copied to the panel
 _PER_RESULT = 2.5  # a sum stored where its filter and position lie
@@ -30,8 +26,8 @@ _PER_TILE = 20.0  # a tile's addresses and loop
 _MOST_COMPARED = 2**33  # weights that are compared to put filters in order
 
 
-def panel_schedules(problem: ConvProblem, target: Target) -> Iterator[tuple[str, float, Schedule]]:
-    """(name, predicted cycles, schedule) of the best tile of every height."""
+def panel_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate]:
+    """The best tile of every height."""
     if target.grid or not problem.panels or prod(problem.output) < target.lanes:
         return
     for rows in HEIGHTS:
@@ -40,7 +36,8 @@ def panel_schedules(problem: ConvProblem, target: Target) -> Iterator[tuple[str,
         columns = union_columns(problem.columns, row_order(problem, rows), rows)
         priced = ((_cycles(problem, target, s, columns), s) for s in _tiles(problem, target, rows))
         cycles, schedule = min(priced, key=lambda pair: pair[0])
-        yield f"{rows}x{schedule.tile[1]} panel", cycles, schedule
+        cycles = streamed(cycles, int(problem.stored.sum()), target)
+        yield Candidate(f"{rows}x{schedule.tile[1]} panel", cycles, schedule)
 
 
 def row_order(problem: ConvProblem, rows: int) -> np.ndarray:

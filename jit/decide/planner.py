@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from math import prod
@@ -10,6 +11,15 @@ import numpy as np
 
 from jit.decide.arena import lay_out
 from jit.decide.blocks import packed
+from jit.decide.candidates import (
+    ALGORITHMS,
+    Layer,
+    Pick,
+    candidates,
+    check_names,
+    chosen,
+    fewest_cycles,
+)
 from jit.decide.decompose import decompose
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded, fold
@@ -17,15 +27,15 @@ from jit.decide.layouts import Layouts, Need
 from jit.decide.names import unused
 from jit.decide.panels import row_order
 from jit.decide.planes import useful_planes, useful_share
-from jit.decide.schedule import ConvProblem, choose, heights
+from jit.decide.problem import Candidate, ConvProblem
+from jit.decide.schedule import heights
 from jit.decide.tasks import check_threads, divide
-from jit.decide.winograd import ALGORITHMS, DIRECT, Way, check_names, ways
 from jit.target import Target
 from jit.target import target as target_named
 from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Shape, attributes
 from refimpl.layout import Layout, plain
-from refimpl.plan import ELEMENTWISE, Choice, Place, Plan, PlanError, Step
+from refimpl.plan import ELEMENTWISE, Choice, Place, Plan, PlanError, Step, Winograd
 from refimpl.plan.panels import panels_of
 from refimpl.plan.winograd import scratch_shapes
 from refimpl.tiles import Tiles, pack
@@ -36,6 +46,7 @@ def plan(
     target: str | Target = "host",
     threads: int = 1,
     algorithms: Collection[str] = ALGORITHMS,
+    pick: Pick = fewest_cycles,
 ) -> Plan:
     """Make every decision for the target.
 
@@ -44,9 +55,10 @@ def plan(
         target: a name that `jit.target.target` knows, or a Target.
         threads: that run the network together, each with a share of every step that is large
             enough; results do not depend on their number.
-        algorithms: what convolutions may be computed by: "direct", "winograd", or Winograd with
-            certain tiles, such as "winograd F(2,4,4)". A convolution that none of them fits is
-            computed directly.
+        algorithms: what convolutions may be computed by: "direct", "winograd", Winograd with
+            certain tiles, such as "winograd F(2,4,4)", or a candidate by its name in a Choice. A
+            convolution that none of them fits is computed directly.
+        pick: takes one of the candidates that are left for a layer.
 
     Raises:
         GraphError: the Graph is ill-formed. TargetError: an unknown target.
@@ -58,7 +70,7 @@ def plan(
     machine = target_named(target) if isinstance(target, str) else target
     check_threads(threads, machine)
     graphs.check(graph)
-    return _Planner(graph, machine, threads, fold(decompose(graph)), algorithms).run()
+    return _Planner(graph, machine, threads, fold(decompose(graph)), algorithms, pick).run()
 
 
 class _Planner:
@@ -69,9 +81,10 @@ class _Planner:
         threads: int,
         folded: Folded,
         algorithms: Collection[str],
+        pick: Pick,
     ):
         self.graph, self.machine, self.threads, self.folded = graph, machine, threads, folded
-        self.algorithms = algorithms
+        self.algorithms, self.pick = algorithms, pick
         self.shapes = folded.shapes
         self.layouts = Layouts(graph, folded, machine.lanes)
         self.steps: list[Step] = []
@@ -223,49 +236,26 @@ class _Planner:
         covers = len(axes) != weight.ndim - 2
         spatial = (1,) * (weight.ndim - 2) if covers else tuple(axes)
         x = self.places[step.inputs[0]]
-        useful = _useful(draft, x.shape, spatial)
-        problem = ConvProblem(_required(draft.stored), (batch, *spatial), x.layout.block, useful)
+        steady = bool(axes) and x.layout.block == self.machine.lanes and _is_steady(step)
+        problem = ConvProblem(
+            _required(draft.stored),
+            (batch, *spatial),
+            x.layout.block,
+            _useful(draft, x.shape, spatial),
+            steady=steady,
+        )
         step = self.scheduled(draft, step, problem, batch * prod(spatial))
-        if axes and x.layout.block == self.machine.lanes and _is_steady(step):
-            found = ways(weight.shape, (batch, *spatial), self.machine, self.algorithms)
-            step = self.tiled(step, weight.shape, found)
         return self.packed(draft, step, problem)
 
-    def tiled(self, step: Step, weight: Shape, found: list[Way]) -> Step:
-        """The step by Winograd, where that is faster than direct or alone is allowed."""
-        direct = step.choice
-        if self.machine.grid:
-            reason = f"{direct.reason}; Winograd is for CPUs so far"
-            return replace(step, choice=replace(direct, reason=reason))
-        if not found:
-            return step
-        best = min(found, key=lambda way: way.cycles)
-        named = (*direct.candidates, *((way.name, round(way.cycles)) for way in found))
-        candidates = tuple(sorted(named, key=lambda pair: pair[1]))
-        if DIRECT in self.algorithms and direct.cycles <= best.cycles:
-            return replace(step, choice=replace(direct, candidates=candidates))
-        return self.by_winograd(step, weight, best, candidates)
-
-    def by_winograd(
-        self, step: Step, weight: Shape, way: Way, candidates: tuple[tuple[str, float], ...]
-    ) -> Step:
-        scratch = [self.fresh(f"{step.name}:{what}") for what in ("tiles", "products")]
-        shapes = scratch_shapes(way.winograd, weight, self.machine.lanes)
-        for name, shape in zip(scratch, shapes, strict=True):
+    def tiles(self, step: Step, weight: Shape, way: Winograd) -> tuple[str, ...]:
+        """The names of the transformed tiles of a block and their products, which get places."""
+        names = tuple(self.fresh(f"{step.name}:{what}") for what in ("tiles", "products"))
+        shapes = scratch_shapes(way, weight, self.machine.lanes)
+        for name, shape in zip(names, shapes, strict=True):
             # An odd number of cache lines between rows, or they would share a cache set.
             layout = Layout(self.machine.lanes, ((0, 1 - shape[2] % 2),))
             self.places[name] = Place(shape, layout, "arena")
-        reason = f"in blocks of {prod(way.winograd.block)} tiles"
-        if step.kept_macs < step.dense_macs:
-            reason += "; dense, which is predicted faster than the kept weights alone"
-        choice = Choice(way.name, reason, candidates)
-        return replace(
-            step,
-            schedule=way.schedule,
-            winograd=way.winograd,
-            scratch=tuple(scratch),
-            choice=choice,
-        )
+        return names
 
     def recurrence(self, draft: Draft, step: Step) -> Step:
         rows, gates = self.shapes[draft.inputs[0]]
@@ -283,14 +273,36 @@ class _Planner:
 
     def scheduled(self, draft: Draft, step: Step, problem: ConvProblem, times: int) -> Step:
         """The step cut in the fastest way to multiply by its stored weights, `times` each."""
-        schedule, choice = choose(problem, self.machine)
-        return replace(
+        found = candidates(problem, self.machine, self.algorithms)
+        picked = self.pick(self.layer(step, problem), found)
+        taken: Candidate = picked.candidate
+        step = replace(
             step,
-            schedule=schedule,
-            choice=choice,
+            schedule=taken.schedule,
+            winograd=taken.winograd,
+            choice=chosen(problem, found, picked, self.machine),
             dense_macs=draft.dense_weights * times,
             kept_macs=int(problem.stored.sum()) * times,
         )
+        if taken.winograd is None:
+            return step
+        return replace(step, scratch=self.tiles(step, problem.stored.shape, taken.winograd))
+
+    def layer(self, step: Step, problem: ConvProblem) -> Layer:
+        """What a candidate's time depends on, beside the machine."""
+        values = [self.places[name] for name in (*step.reads, step.name)]
+        parts = (
+            step.op,
+            [(place.shape, place.layout) for place in values],
+            step.attributes,
+            step.activation,
+            problem.stored.shape,
+            self.threads,
+        )
+        # Frozen dataclasses of names and numbers: their repr is exact.
+        whole = hashlib.sha256(repr(parts).encode())
+        whole.update(np.packbits(problem.stored).tobytes())
+        return Layer(step.name, whole.hexdigest())
 
     def packed(self, draft: Draft, step: Step, problem: ConvProblem) -> Step:
         """The step with its weight packed as it is scheduled."""

@@ -1,4 +1,4 @@
-"""How a convolution is cut into strips and tiles: candidates, their predicted cycles, the best.
+"""How a convolution is cut into strips of vectors of filters, and what each cut should cost.
 
 The model counts what the inner loop of `ConvKernel` does per kept column: multiply-adds over the
 FMA pipes, loads over the load ports, and the latency of one dependent multiply-add, whichever is
@@ -9,55 +9,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from math import ceil, prod
 
 import numpy as np
 
-from jit.decide.blocks import block_schedules
-from jit.decide.panels import HEIGHTS, panel_schedules, row_order, union_columns
+from jit.decide.problem import Candidate, ConvProblem
 from jit.target import Target
-from refimpl.plan import Choice, Schedule
-from refimpl.tiles import alike
+from refimpl.plan import Schedule
 
 Part = tuple[int, int, int]
 """(begin, end, tile) of a part of an axis."""
 
 _FROM_L2, _FROM_BEYOND = 32.0, 10.0  # bytes a cycle
 _TILE_OVERHEAD = 20.0  # cycles to set up a tile's addresses and loop
-
-
-@dataclass(frozen=True)
-class ConvProblem:
-    """What the choice depends on.
-
-    stored: bool (F, C, *K), True where a weight exists; output: (N, *spatial);
-    x_block: channels per block of the input's layout; useful: the share of products that are not
-    with padding, and done; panels: whether x may be packed for vectors of positions.
-    """
-
-    stored: np.ndarray
-    output: tuple[int, ...]
-    x_block: int
-    useful: float = 1.0
-    panels: bool = True
-
-    @property
-    def columns(self) -> np.ndarray:
-        """The matrix view: bool (F, C*K)."""
-        return self.stored.reshape(self.stored.shape[0], -1)
-
-    @cached_property
-    def density(self) -> float:
-        """The share of weights that exist; 1 where none does."""
-        return float(self.stored.mean()) or 1.0
-
-    @cached_property
-    def alike(self) -> np.ndarray:
-        """The filters in an order in which neighbours keep much the same columns."""
-        return alike(self.columns, max(HEIGHTS))
+_REBLOCKED = 2  # candidates that are listed with other blocks of channels besides
 
 
 def heights(filters: int, schedule_rows: int, lanes: int) -> list[int]:
@@ -87,27 +55,38 @@ def regions(spatial: tuple[int, ...], tile: tuple[int, int]) -> Iterator[tuple[P
     return product(rows, line)
 
 
-def choose(problem: ConvProblem, target: Target) -> tuple[Schedule, Choice]:
-    """The schedule with the fewest predicted cycles, and the candidates it won over."""
+def strip_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate]:
+    """Strips in vectors of filters, each of the best tile, and the best few in other blocks.
+
+    How many channels to take at a time is a matter of caches, which the model hardly knows.
+    """
+    found = sorted(_strip_schedules(problem, target), key=lambda candidate: candidate.cycles)
+    yield from found
+    for candidate in found[:_REBLOCKED]:
+        yield from _other_blocks(problem, candidate)
+
+
+def _strip_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate]:
     run = _run(problem, target)
-    best: dict[str, tuple[float, Schedule]] = {}
     for rows, lanes in _strip_shapes(target, problem):
-        strips = _strip_columns(problem.columns, heights(problem.stored.shape[0], rows, lanes))
+        strips = strip_columns(problem.columns, heights(problem.stored.shape[0], rows, lanes))
         found = _best_tile(problem, target, rows, lanes, run, strips)
-        if found is None:
-            continue
-        cycles, schedule = found
-        held = sum(columns * height for columns, height in strips)
-        cycles = streamed(cycles, held, target)
-        name = f"{rows}x{prod(schedule.tile)} v{lanes}"
-        if name not in best or cycles < best[name][0]:
-            best[name] = (cycles, schedule)
-    for name, cycles, s in (*panel_schedules(problem, target), *block_schedules(problem, target)):
-        best[name] = (streamed(cycles, int(problem.stored.sum()), target), s)
-    winner = min(best, key=lambda name: best[name][0])
-    schedule = best[winner][1]
-    candidates = tuple(sorted(((n, round(c)) for n, (c, _) in best.items()), key=lambda x: x[1]))
-    return schedule, Choice(winner, _reason(problem, schedule), candidates)
+        if found is not None:
+            cycles, schedule = found
+            held = sum(columns * height for columns, height in strips)
+            name = f"{rows}x{prod(schedule.tile)} v{lanes}"
+            yield Candidate(name, streamed(cycles, held, target), schedule)
+
+
+def _other_blocks(problem: ConvProblem, candidate: Candidate) -> Iterator[Candidate]:
+    """The candidate with half and with twice as many channels at a time."""
+    channels, block = problem.stored.shape[1], candidate.schedule.channel_block
+    unit = max(problem.x_block, 4)
+    for other in (block // 2 // unit * unit, min(2 * block, channels)):
+        if unit <= other != block:
+            schedule = replace(candidate.schedule, channel_block=other)
+            name = f"{candidate.name} by {other} channels"
+            yield Candidate(name, candidate.cycles, schedule)
 
 
 @lru_cache(maxsize=4096)
@@ -146,22 +125,6 @@ def _row_tiles(positions: int, most: int) -> set[tuple[int, int]]:
     return {(1, divisor), (1, ceil(positions / ceil(positions / most)))}
 
 
-def _reason(problem: ConvProblem, s: Schedule) -> str:
-    real = int(problem.stored.sum())
-    strips = _strip_columns(problem.columns, heights(problem.stored.shape[0], s.rows, s.lanes))
-    held = sum(columns * height for columns, height in strips)
-    text = f"strips of {s.rows} filters by {prod(s.tile)} positions"
-    if s.strip:
-        return f"strips of {s.strip} filters, tiles of rows and columns in each"
-    if s.panel:
-        order = row_order(problem, s.rows)
-        held = int(union_columns(problem.columns, order, s.rows).sum()) * s.rows
-        text = f"strips of {s.rows} of {'like' if np.any(np.diff(order) != 1) else 'the'} filters"
-        text += f" by {prod(s.tile)} positions of a packed panel"
-    fill = held / max(real, 1) - 1
-    return f"{text}, {fill:.0%} explicit zeros" if fill > 0.005 else text
-
-
 def _strip_shapes(target: Target, problem: ConvProblem) -> Iterator[tuple[int, int]]:
     """(rows, lanes): up to 8 vectors of filters of any power-of-two width."""
     lanes = target.lanes
@@ -175,7 +138,7 @@ def _strip_shapes(target: Target, problem: ConvProblem) -> Iterator[tuple[int, i
         lanes //= 2
 
 
-def _strip_columns(keep: np.ndarray, strips: Sequence[int]) -> list[tuple[int, int]]:
+def strip_columns(keep: np.ndarray, strips: Sequence[int]) -> list[tuple[int, int]]:
     """(columns stored, rows) of each strip: the union over its rows."""
     result, row = [], 0
     for height in strips:

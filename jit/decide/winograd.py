@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from math import ceil, inf, prod
 
+from jit.decide.problem import Candidate
 from jit.decide.schedule import product_schedule
 from jit.kernels.sums import Sums
 from jit.kernels.winograd import input_sums, output_sums
 from jit.target import Target
 from refimpl.graph import Shape
-from refimpl.plan import Schedule, Winograd
+from refimpl.plan import Winograd
 from refimpl.plan.winograd import points, tile_counts
 
-DIRECT, WINOGRAD = "direct", "winograd"
-ALGORITHMS = (DIRECT, WINOGRAD)
-"""What a convolution may be computed by; "winograd F(2,4)" allows these outputs of a tile alone."""
+WINOGRAD = "winograd"
+"""The family; "winograd F(2,4)" asks for these outputs of a tile alone."""
 
 _OUTPUTS = (1, 2, 4)
 _LONGEST = 6
 """Inputs of a tile along an axis, unless it is asked for by name: from 8 on float32 loses a digit
 more, and results are no longer within 1e-4 of the largest output."""
+_REBLOCKED = 2  # sizes of a block that are listed besides the best
 _TILES = (16, 32, 64, 128, 256, 512, 1024)
 """Tiles of a block that are tried."""
 _NEAR, _FAR = 8.0, 4.0
@@ -42,20 +43,12 @@ _LAUNCH = 300.0
 """Cycles to start a launch."""
 
 
-@dataclass(frozen=True)
-class Way:
-    """A convolution by Winograd: its name, predicted cycles, and the decisions behind them."""
-
-    name: str
-    cycles: float
-    schedule: Schedule
-    winograd: Winograd
-
-
 def ways(
-    weight: Shape, output: Shape, target: Target, algorithms: Collection[str] = ALGORITHMS
-) -> list[Way]:
-    """Every way to compute a convolution of stride 1 by Winograd, each blocked at its best.
+    weight: Shape, output: Shape, target: Target, algorithms: Collection[str]
+) -> list[Candidate]:
+    """Every way to compute a convolution of stride 1 by Winograd, and the runners-up in blocking.
+
+    How many tiles to work on at a time is a matter of caches, which the model hardly knows.
 
     Args:
         weight: (F, C, *K).
@@ -64,12 +57,12 @@ def ways(
         algorithms: those allowed.
 
     Returns:
-        The ways, in no order; none where no axis can be tiled.
+        The ways, for every tile the best first; none where no axis can be tiled.
     """
     if target.grid:
         return []
-    found = [_best_block(weight, output, m, target) for m in _tilings(weight, output, algorithms)]
-    return [way for way in found if way.name in algorithms or WINOGRAD in algorithms]
+    tilings = _tilings(weight, output, algorithms)
+    return [way for outputs in tilings for way in _blocked(weight, output, outputs, target)]
 
 
 def _tilings(weight: Shape, output: Shape, algorithms: Collection[str]) -> Iterator[Shape]:
@@ -88,25 +81,25 @@ def _tilings(weight: Shape, output: Shape, algorithms: Collection[str]) -> Itera
 
 def _parsed(name: str) -> Shape:
     """The outputs that a name asks for; none where it names a family."""
-    found = re.fullmatch(r"winograd F\((\d+(?:,\d+)*)\)", name)
+    found = re.match(r"winograd F\((\d+(?:,\d+)*)\)(?: by |$)", name)
     return tuple(map(int, found[1].split(","))) if found else ()
 
 
-def check_names(algorithms: Collection[str]) -> None:
-    """Raise ValueError unless every name is one that `ways` knows."""
-    for name in algorithms:
-        if name not in ALGORITHMS and not _parsed(name):
-            raise ValueError(
-                f"no algorithm {name!r}; there are {DIRECT!r}, {WINOGRAD!r} and {WINOGRAD!r} with "
-                "the outputs of a tile, such as 'winograd F(2,4,4)'"
-            )
+def named_tile(name: str) -> bool:
+    """Whether the name asks for certain outputs of a tile."""
+    return bool(_parsed(name))
 
 
-def _best_block(weight: Shape, output: Shape, outputs: Shape, target: Target) -> Way:
+def _blocked(weight: Shape, output: Shape, outputs: Shape, target: Target) -> Iterator[Candidate]:
+    """The best blocks of tiles; the runners-up are named by their size."""
     counts = (output[0], *tile_counts(outputs, output[1:]))
     blocks = {_block(counts, most) for most in _TILES}
     found = [_way(weight, counts, Winograd(outputs, block), target) for block in sorted(blocks)]
-    return min(found, key=lambda way: way.cycles)
+    best, *others = sorted(found, key=lambda way: way.cycles)
+    yield best
+    for way in others[:_REBLOCKED]:
+        assert way.winograd is not None
+        yield replace(way, name=f"{way.name} by {prod(way.winograd.block)} tiles")
 
 
 def _block(counts: Shape, most: int) -> Shape:
@@ -120,7 +113,7 @@ def _block(counts: Shape, most: int) -> Shape:
     return tuple(reversed(result))
 
 
-def _way(weight: Shape, counts: Shape, way: Winograd, target: Target) -> Way:
+def _way(weight: Shape, counts: Shape, way: Winograd, target: Target) -> Candidate:
     filters, channels, *kernel = weight
     lanes, tiles, in_block = target.lanes, prod(counts), prod(way.block)
     blocks = prod(ceil(c / b) for c, b in zip(counts, way.block, strict=True))
@@ -136,7 +129,7 @@ def _way(weight: Shape, counts: Shape, way: Winograd, target: Target) -> Way:
         cycles += tiles * vectors * _transform_cycles(axes, target)
     if scratch > target.l2_bytes // 2:
         cycles += blocks * 2 * scratch / _SCATTERED
-    return Way(f"{WINOGRAD} {way}", cycles, schedule, way)
+    return Candidate(f"{WINOGRAD} {way}", cycles, schedule, way)
 
 
 @lru_cache(maxsize=256)

@@ -154,11 +154,19 @@ class Winograd:
 
 @dataclass(frozen=True)
 class Choice:
-    """Why a step is done the way it is: (candidate, predicted cycles) pairs and a sentence."""
+    """Why a step is done the way it is.
+
+    Attributes:
+        winner: the candidate that is taken.
+        reason: a sentence.
+        candidates: (candidate, predicted cycles), the best first.
+        seconds: (candidate, seconds measured on the target), the best first; of those that were.
+    """
 
     winner: str
     reason: str
     candidates: tuple[tuple[str, float], ...] = ()
+    seconds: tuple[tuple[str, float], ...] = ()
 
     @property
     def cycles(self) -> float:
