@@ -13,7 +13,7 @@ from jit.opencl.emitter import emit_source
 from jit.pipeline import Kernel, lower
 from jit.program import Program
 from jit.target import LlvmTarget, OpenCLTarget, Target, llvm_target, target
-from jit.walker import RUN, team_object
+from jit.walker import RUN, run_object, team_object
 from refimpl.plan import Plan
 
 
@@ -63,7 +63,7 @@ def kernel_symbols(sequence: Sequence[Launch]) -> dict[str, Kernel]:
 
 
 def module_ir(kernels: Mapping[str, Kernel], machine: LlvmTarget) -> str:
-    """The LLVM module of the kernels and the walker `run`."""
+    """One LLVM module of the kernels and the walker `run`."""
     return emit_ir(_programs(kernels), machine) + RUN
 
 
@@ -71,10 +71,11 @@ def _programs(kernels: Mapping[str, Kernel]) -> list[Program]:
     return [replace(lower(kernel).program, name=symbol) for symbol, kernel in kernels.items()]
 
 
-def emit(kernels: Mapping[str, Kernel], machine: LlvmTarget, optimisation: int = 2) -> Code:
-    """Lower the kernels and emit their code; `optimisation` as for `build`."""
-    signatures = {program.name: Signature.of(program) for program in _programs(kernels)}
-    return Code(emit_object(module_ir(kernels, machine), machine, optimisation), signatures)
+def emit(symbol: str, kernel: Kernel, machine: LlvmTarget, optimisation: int = 2) -> Code:
+    """Lower a kernel and emit its code; `optimisation` as for `build`."""
+    (program,) = _programs({symbol: kernel})
+    code = emit_object(emit_ir([program], machine), machine, optimisation)
+    return Code(code, Signature.of(program))
 
 
 def build(
@@ -98,19 +99,20 @@ def build(
     if isinstance(machine, OpenCLTarget):
         return OpenCLArtifact(*shared, emit_source(_programs(kernels), machine))
     cpu = llvm_target(plan.target)
-    code = _code(kernels, cpu, optimisation, cache)
-    team = [team_object(cpu)] if plan.threads > 1 else []
-    return NativeArtifact(*shared, link([code.data, *team]), code.signatures)
+    codes = {s: _code(s, kernel, cpu, optimisation, cache) for s, kernel in kernels.items()}
+    walkers = [run_object(cpu), *([team_object(cpu)] if plan.threads > 1 else [])]
+    blob = link([*(code.data for code in codes.values()), *walkers])
+    return NativeArtifact(*shared, blob, {s: code.signature for s, code in codes.items()})
 
 
 def _code(
-    kernels: Mapping[str, Kernel], machine: LlvmTarget, optimisation: int, cache: CodeCache | None
+    symbol: str, kernel: Kernel, machine: LlvmTarget, optimisation: int, cache: CodeCache | None
 ) -> Code:
     if cache is None:
-        return emit(kernels, machine, optimisation)
-    key = code_key(kernels, machine, optimisation)
+        return emit(symbol, kernel, machine, optimisation)
+    key = code_key(symbol, kernel, machine, optimisation)
     code = cache.get(key)
     if code is None:
-        code = emit(kernels, machine, optimisation)
+        code = emit(symbol, kernel, machine, optimisation)
         cache.put(key, code)
     return code

@@ -1,7 +1,7 @@
 """Compiled kernels kept on disk, so that a network seen before is ready in milliseconds.
 
 An entry is a file named after its key: the SHA-256 of what follows, the length of a JSON header
-(4 bytes, little-endian), the header (signatures) and the object code.  Entries are machine code:
+(4 bytes, little-endian), the header (a signature) and the object code.  Entries are machine code:
 they live in a folder that only this user can write, and no byte is used before its digest.
 """
 
@@ -13,7 +13,6 @@ import json
 import os
 import stat
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -66,29 +65,30 @@ class Signature:
 
 @dataclass(frozen=True)
 class Code:
-    """Emitted kernels: a relocatable object, and the signature of each symbol in it."""
+    """An emitted kernel: a relocatable object, and the signature of its one symbol."""
 
     data: bytes
-    signatures: Mapping[str, Signature]
+    signature: Signature
 
 
-def code_key(kernels: Mapping[str, Kernel], machine: Target, optimisation: int) -> str:
-    """64 hex digits of everything that the code of these kernels depends on."""
+def code_key(symbol: str, kernel: Kernel, machine: Target, optimisation: int) -> str:
+    """64 hex digits of everything that the code of a kernel under that symbol depends on."""
     # Kernels and targets are frozen dataclasses of names and numbers: their repr is exact.
     parts = (
-        repr(sorted(kernels.items(), key=lambda item: item[0])),
+        symbol,
+        repr(kernel),
         repr(machine),
         str(optimisation),
         llvmlite.__version__,
         str(llvm.llvm_version_info),
-        _source_digest(),
+        source_digest(),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 @cache
-def _source_digest() -> str:
-    """Of the compiler's own source: code of another gossamer is never taken for this one's."""
+def source_digest() -> str:
+    """Of the compiler's own source: what another gossamer left is never taken for this one's."""
     whole = hashlib.sha256()
     for name, data in sorted(_sources(resources.files("jit"))):
         whole.update(f"{name}\0{len(data)}\0".encode() + data)
@@ -172,7 +172,7 @@ def _read_own(path: Path) -> bytes | None:
 
 
 def _packed(code: Code) -> bytes:
-    header = json.dumps(encode(code.signatures)).encode()
+    header = json.dumps(encode(code.signature)).encode()
     rest = len(header).to_bytes(_LENGTH_BYTES, "little") + header + code.data
     return hashlib.sha256(rest).digest() + rest
 
@@ -184,6 +184,6 @@ def _unpacked(data: bytes) -> Code | None:
     end = _LENGTH_BYTES + int.from_bytes(rest[:_LENGTH_BYTES], "little")
     try:
         header = json.loads(rest[_LENGTH_BYTES:end])
-        return Code(rest[end:], decode(Mapping[str, Signature], header, "signatures"))
+        return Code(rest[end:], decode(Signature, header, "signature"))
     except (FormError, ValueError):
         return None

@@ -167,6 +167,12 @@ _FUTEX_WAIT, _FUTEX_WAKE = 128, 129  # of this process alone
 
 
 @lru_cache(maxsize=8)
+def run_object(target: LlvmTarget) -> bytes:
+    """The object file of `run`."""
+    return emit_object(f'target triple = "{target.triple}"\n{RUN}', target)
+
+
+@lru_cache(maxsize=8)
 def team_object(target: LlvmTarget) -> bytes:
     """The object file of what a team runs, beside the kernels' with `run`."""
     pause, declaration = target.pause
