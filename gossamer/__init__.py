@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gossamer.capturing import capture
     from gossamer.errors import ERRORS, ModelError
-    from gossamer.front import check, compile, load, plan, save
+    from gossamer.front import check, compile, load, plan, save, tune
     from gossamer.listing import assembly_text, llvm_text
     from gossamer.network import Network
     from gossamer.profile import Profile, ProfileRow
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "capturing": ("capture",),
     "errors": ("ERRORS", "ModelError"),
-    "front": ("check", "compile", "load", "plan", "save"),
+    "front": ("check", "compile", "load", "plan", "save", "tune"),
     "listing": ("assembly_text", "llvm_text"),
     "network": ("Network",),
     "profile": ("Profile", "ProfileRow"),
@@ -47,6 +47,7 @@ __all__ = [
     "load",
     "plan",
     "save",
+    "tune",
 ]
 
 

@@ -8,11 +8,12 @@ Every error says what is wrong with which layer, file or device, and the way out
 
 from __future__ import annotations
 
-from jit.executable import InputError
+from jit.inputs import InputError
 from jit.linker import LinkError
 from jit.plan_file import PlanFileError
 from jit.session import DeviceError
 from jit.target import TargetError
+from jit.tune import TableError
 from refimpl.graph import GraphError
 from refimpl.importers import CaptureError
 from refimpl.layout import LayoutError
@@ -36,6 +37,7 @@ ERRORS: tuple[type[Exception], ...] = (
     PlanError,
     PlanFileError,
     SchemeError,
+    TableError,
     TargetError,
     TilesError,
 )

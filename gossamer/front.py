@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,14 @@ from gossamer.errors import ModelError
 from gossamer.network import Network
 from jit.artifact import build
 from jit.cache import CodeCache
-from jit.executable import indexed_rows, open_executable
+from jit.devices import in_real_time, open_device, target_for
+from jit.executable import open_executable
+from jit.inputs import random_inputs
 from jit.plan_file import load_plan, save_plan
 from jit.session import DeviceError
+from jit.target import target as target_named
+from jit.tune import LatencyTable
+from jit.tune import tune as tune_on
 from refimpl.graph import Graph
 from refimpl.plan import Plan
 
@@ -38,9 +44,47 @@ def plan(graph: Graph, target: str = "host", threads: int = 1) -> Plan:
         TargetError: an unknown target. PlanError: a layer cannot be compiled yet, by its name; or
             the target's devices cannot run that many threads.
     """
-    if not isinstance(graph, Graph):
-        raise ModelError(f"{type(graph).__name__} is no Graph: gossamer.capture makes one")
+    _check_graph(graph)
     return jit.decide.plan(graph, target, threads)
+
+
+def tune(
+    graph: Graph,
+    device: str = "host",
+    target: str | None = None,
+    threads: int = 1,
+    *,
+    table: str | Path | None = None,
+    tell: Callable[[int, int], None] = lambda *_: None,
+) -> Plan:
+    """A plan whose choices are measured: each layer's candidates run on the device.
+
+    What was measured is kept, also when tuning is interrupted, and found again by the next tuning
+    of the same layers on the same machine.
+
+    Args:
+        graph, threads: as for `plan`.
+        device: where candidates are timed, "host", "host-isolated" or "opencl".
+        target: what the code is made for; None is what suits the device.
+        table: file of measured times; None is the one in the user's cache folder.
+        tell: is called with how many candidates of all layers are known, and of how many.
+
+    Raises:
+        ModelError: it is no Graph. TargetError, PlanError: as for `plan`.
+        DeviceError: the device fails, or does not run in real time.
+        TableError: the table cannot be read or written.
+    """
+    _check_graph(graph)
+    if not in_real_time(device):
+        raise DeviceError(f"time on {device} says nothing; tune on a machine, such as host")
+    machine = target_named(target or target_for(device) or "host")
+    with open_device(device) as session:
+        known = LatencyTable.of_user(session.info, machine)
+        if table is not None:
+            known = replace(known, path=Path(table))
+        return tune_on(
+            graph, session, machine, known, threads=threads, cache=_user_cache(), tell=tell
+        )
 
 
 def compile(
@@ -62,6 +106,11 @@ def compile(
     _check_plan(plan)
     artifact = build(plan, cache=_user_cache() if cache else None)
     return Network(open_executable(artifact, device, counting=counting))
+
+
+def _check_graph(graph: Graph) -> None:
+    if not isinstance(graph, Graph):
+        raise ModelError(f"{type(graph).__name__} is no Graph: gossamer.capture makes one")
 
 
 def _check_plan(plan: Plan) -> None:
@@ -103,19 +152,6 @@ def check(
     with compile(plan, device) as network:
         network.executable.feed(*given)  # what does not fit is refused before a step is judged
         return check_plan(plan, network.executable, tuple(given))
-
-
-def random_inputs(plan: Plan, seed: int = 0) -> list[np.ndarray]:
-    """Values for each input of the plan: normal ones, float32, or rows of the tables it indexes."""
-    rng = np.random.default_rng(seed)
-    return [_drawn(plan, name, rng) for name in plan.inputs]
-
-
-def _drawn(plan: Plan, name: str, rng: np.random.Generator) -> np.ndarray:
-    shape, rows = plan.places[name].shape, indexed_rows(plan, name)
-    if rows is None:
-        return rng.standard_normal(shape, np.float32)
-    return rng.integers(rows, size=shape, dtype=np.int64)
 
 
 def save(plan: Plan, path: str | Path) -> None:

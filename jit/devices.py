@@ -38,6 +38,11 @@ def open_device(name: str, *, counting: bool = False) -> Session:
     return opener(rest or None, counting)
 
 
+def in_real_time(device: str) -> bool:
+    """Whether time on the device of that name is time: an emulator's says nothing."""
+    return device.partition(":")[0] != "qemu"
+
+
 def target_for(device: str) -> str | None:
     """The target of code for the device of that name, None where the name does not say it."""
     kind, _, rest = device.partition(":")

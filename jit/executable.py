@@ -10,6 +10,7 @@ import numpy as np
 
 from jit.artifact import Artifact, NativeArtifact, OpenCLArtifact, build
 from jit.devices import open_device
+from jit.inputs import InputError, as_indices
 from jit.launches import Launch, Ref, segment_of
 from jit.opencl.runtime import OpenCLPlacement, OpenCLSession
 from jit.placement import MachinePlacement, Placement
@@ -17,10 +18,6 @@ from jit.session import CallResult, DeviceError, Guard, MachineSession, Session
 from refimpl.plan import Plan
 
 _POISON = np.float32(np.nan)
-
-
-class InputError(ValueError):
-    """An input that the network does not take; the message names it and what is wanted."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class Executable:
                     f"made for {shape}"
                 )
             if self.plan.places[name].dtype == "i32":
-                data = _indices(self.plan, name, array)
+                data = as_indices(self.plan, name, array)
             else:
                 data = np.ascontiguousarray(array, dtype=np.float32)
             self._placement.write(f"input:{name}", data)
@@ -173,27 +170,6 @@ class Executable:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def indexed_rows(plan: Plan, name: str) -> int | None:
-    """The rows of the smallest table that an input indexes; None where it indexes none."""
-    tables = [s.inputs[1] for s in plan.steps if s.op == "embedding" and s.inputs[0] == name]
-    return min((plan.places[table].shape[0] for table in tables), default=None)
-
-
-def _indices(plan: Plan, name: str, array: np.ndarray) -> np.ndarray:
-    """An input that indexes embeddings, as int32.
-
-    Raises:
-        InputError: an index is no whole number, or no row of every table that it indexes.
-    """
-    rows = indexed_rows(plan, name)
-    assert rows is not None, "inputs of type i32 index embeddings"
-    found = np.asarray(array)
-    whole = found.dtype.kind in "iuf" and bool(np.all(found == np.trunc(found)))
-    if not whole or found.min() < 0 or found.max() >= rows:
-        raise InputError(f"input {name!r} must hold whole numbers from 0 to {rows - 1}: indices")
-    return np.ascontiguousarray(found, dtype=np.int32)
 
 
 def open_executable(

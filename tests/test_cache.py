@@ -8,11 +8,11 @@ import pytest
 from small_plans import small_plan
 
 import jit.cache
-from gossamer.front import random_inputs
 from jit.artifact import build, kernel_symbols
 from jit.cache import Code, CodeCache, Signature, code_key
 from jit.devices import open_device
 from jit.executable import Executable
+from jit.inputs import random_inputs
 from jit.launches import launches
 from jit.target import target
 from refimpl.plan import evaluate

@@ -23,7 +23,7 @@ from gossamer.cli.app import VERBS, application
 from gossamer.cli.doctor import Finding
 from gossamer.cli.models import source_of
 from gossamer.cli.output import shortened, show_table
-from gossamer.front import random_inputs
+from jit.inputs import random_inputs
 from jit.plan_file import load_plan, save_plan
 from refimpl.plan import evaluate
 from refimpl.schemes import KGS

@@ -15,7 +15,7 @@ import gossamer
 import jit.decide
 import prune
 from gossamer.compilable import obstacles
-from gossamer.front import random_inputs
+from jit.inputs import random_inputs
 from refimpl.plan import PlanError, evaluate
 from refimpl.schemes import KGS
 

@@ -17,8 +17,9 @@ from jit.artifact import OpenCLArtifact, build
 from jit.checker import check as check_program
 from jit.decide import plan as decide
 from jit.devices import open_device
-from jit.executable import Executable, InputError, open_executable
+from jit.executable import Executable, open_executable
 from jit.index import index
+from jit.inputs import InputError
 from jit.interpret_plan import differences
 from jit.kernels.activation import ATTRIBUTES
 from jit.launches import launches

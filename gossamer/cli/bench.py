@@ -12,9 +12,9 @@ from gossamer.cli.models import Shapes, Threads, plan_of
 from gossamer.cli.output import print_out, show_json, show_line, show_table, working
 from gossamer.errors import ModelError
 from gossamer.front import compile as load_on
-from gossamer.front import random_inputs
 from gossamer.network import Network
 from gossamer.profile import HEADINGS
+from jit.inputs import random_inputs
 
 
 def bench(

@@ -98,7 +98,8 @@ def _host() -> str:
 
 def _network(device: str, target: str) -> Callable[[], str]:
     def probe() -> str:
-        from gossamer.front import compile, plan, random_inputs
+        from gossamer.front import compile, plan
+        from jit.inputs import random_inputs
         from refimpl.graph import Constant, Graph, Node
         from refimpl.plan import evaluate
 

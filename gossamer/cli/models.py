@@ -25,12 +25,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import MofNCompleteColumn, Progress
 
 from gossamer.capturing import FILES, capture, survey
 from gossamer.cli.output import counted, working
 from gossamer.errors import ModelError
-from gossamer.front import load
+from gossamer.front import load, tune
 from gossamer.front import plan as make_plan
 from refimpl.graph import Graph
 from refimpl.importers.sizes import GivenShapes
@@ -197,6 +197,31 @@ def plan_of(
             f"from the model: gossamer plan MODEL --target {found.target} --threads {threads}"
         )
     return found
+
+
+def tuned(
+    model: str,
+    device: str,
+    target: str | None,
+    shape: list[str] | None = None,
+    threads: int | None = None,
+) -> Plan:
+    """A plan of MODEL whose choices are measured on a device, with a bar of the progress.
+
+    Raises:
+        ModelError: it is a plan already, whose choices are made.
+    """
+    found = graph_or_plan(model, shape)
+    if isinstance(found, Plan):
+        raise ModelError(f"{model} is a plan, whose choices are made; tune the model it came from")
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"timing candidates on {device}", total=None)
+
+        def tell(known: int, wanted: int) -> None:
+            progress.update(task, completed=known, total=wanted)
+
+        return tune(found, device, target, threads or 1, tell=tell)
 
 
 def _module_of(model: str) -> tuple[Any, Any]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from gossamer.cli.models import Shapes, Threads, plan_of
+from gossamer.cli.models import Shapes, Threads, plan_of, tuned
 from gossamer.cli.output import show_json, show_line, show_table
 from gossamer.front import save
 from refimpl.plan import Plan
-from refimpl.plan.report import HEADINGS, rows, summary
+from refimpl.plan.report import HEADINGS, ReportRow, duration, rows, summary
 
 
 def plan(
@@ -21,6 +23,8 @@ def plan(
     target: str | None = None,
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
     candidates: bool = False,
+    tune: bool = False,
+    device: str = "host",
     threads: Threads = None,
     shape: Shapes = None,
     json: bool = False,
@@ -39,11 +43,19 @@ def plan(
     out
         Save the plan to this file.
     candidates
-        Also show what each layer's choice won over, in predicted cycles.
+        Also show what each layer's choice won over, in predicted cycles and measured time.
+    tune
+        Measure the promising candidates of every layer on the device, and take the fastest. Times
+        are kept, so tuning can be interrupted and goes on where it was.
+    device
+        Where to measure: host, host-isolated or opencl.
     json
         Print JSON.
     """
-    made = plan_of(model, target, shape, threads)
+    if tune:
+        made = tuned(model, device, target, shape, threads)
+    else:
+        made = plan_of(model, target, shape, threads)
     if out:
         save(made, out)
     if json:
@@ -80,9 +92,18 @@ def show_plan(made: Plan) -> None:
 
 def show_candidates(made: Plan) -> None:
     """Every layer's candidates, best first."""
-    found = [
-        (row.layer if i == 0 else "", name, f"{cycles:.0f}", f"{cycles / row.candidates[0][1]:.2f}")
-        for row in rows(made)
-        for i, (name, cycles) in enumerate(row.candidates)
-    ]
-    show_table(("layer", "candidate", "cycles", "of best", ""), ((*f, "") for f in found), left=2)
+    found = [cells for row in rows(made) for cells in _candidates(row)]
+    headings = ("layer", "candidate", "cycles", "of best", "measured", "")
+    show_table(headings, found, left=2)
+
+
+def _candidates(row: ReportRow) -> Iterator[tuple[str, ...]]:
+    seconds = dict(row.seconds)
+    # What was measured first, by its time; then the others by prediction.
+    ranked = sorted(row.candidates, key=lambda item: (seconds.get(item[0], inf), item[1]))
+    least = min((cycles for _, cycles in ranked), default=1)
+    for i, (name, cycles) in enumerate(ranked):
+        time = duration(seconds[name]) if name in seconds else ""
+        taken = "taken" if name == row.how else ""
+        label = row.layer if i == 0 else ""
+        yield (label, name, f"{cycles:.0f}", f"{cycles / least:.2f}", time, taken)

@@ -14,8 +14,8 @@ from gossamer.cli.models import Shapes, Threads, plan_of
 from gossamer.cli.output import counted, show_json, show_line, working
 from gossamer.errors import ModelError
 from gossamer.front import compile as load_on
-from gossamer.front import random_inputs
 from jit.files import write_whole
+from jit.inputs import random_inputs
 from refimpl.plan import Plan
 
 _NOT_NUMBERS = "is not a .npy file of real numbers; numpy.save writes one"

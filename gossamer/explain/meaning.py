@@ -9,10 +9,10 @@ import numpy as np
 
 import jit.interpret_plan
 from conformance.check import arithmetic
-from gossamer.front import random_inputs
 from jit.artifact import build
 from jit.devices import open_device
 from jit.executable import Executable
+from jit.inputs import random_inputs
 from jit.program import ProgramError
 from jit.session import Crash, DeviceError, DeviceLost, Timeout
 from jit.target import target

@@ -10,7 +10,17 @@ from refimpl.text_table import columns
 if TYPE_CHECKING:
     from refimpl.plan.form import Plan, Step
 
-HEADINGS = ("layer", "how", "layout", "MACs kept", "of dense", "weights", "cycles", "why")
+HEADINGS = (
+    "layer",
+    "how",
+    "layout",
+    "MACs kept",
+    "of dense",
+    "weights",
+    "cycles",
+    "measured",
+    "why",
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,8 @@ class ReportRow:
 
     `dense_macs` counts every weight at every position, `kept_macs` the stored ones; `weight_bytes`
     are packed values, lists and bias; `tasks` is how many threads share it, `cycles` are predicted
-    for the one that takes longest, 0 where nothing was.
+    for the one that takes longest, 0 where nothing was.  `seconds` were measured when the plan was
+    made, of the candidates that were tried.
     """
 
     step: str
@@ -36,6 +47,7 @@ class ReportRow:
     reason: str
     covers: tuple[str, ...]
     candidates: tuple[tuple[str, float], ...]
+    seconds: tuple[tuple[str, float], ...]
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -43,7 +55,9 @@ class ReportRow:
         share = f"{self.kept_macs / self.dense_macs:.0%}" if self.dense_macs else ""
         numbers = (self.kept_macs, share, self.weight_bytes, self.cycles)
         shown = (n if isinstance(n, str) else short(n) for n in numbers)
-        return (self.layer, shared(self.how, self.tasks), self.layout, *shown, self.reason)
+        taken = dict(self.seconds).get(self.how)
+        time = "" if taken is None else duration(taken)
+        return (self.layer, shared(self.how, self.tasks), self.layout, *shown, time, self.reason)
 
 
 def shared(how: str, tasks: int) -> str:
@@ -78,6 +92,7 @@ def _row(plan: Plan, step: Step) -> ReportRow:
         step.choice.reason,
         step.covers,
         step.choice.candidates,
+        step.choice.seconds,
     )
 
 
@@ -107,7 +122,16 @@ def summary(plan: Plan) -> str:
 def show(plan: Plan) -> str:
     """The report as plain text."""
     table = [HEADINGS, *(row.cells for row in rows(plan))]
-    return "\n".join([summary(plan), "", *columns(table, right=range(3, 7))])
+    return "\n".join([summary(plan), "", *columns(table, right=range(3, 8))])
+
+
+def duration(seconds: float) -> str:
+    """Seconds in three digits and a unit: 0.00123 is "1.23 ms"."""
+    for unit in ("s", "ms", "us"):
+        if seconds >= 1:
+            return f"{seconds:.3g} {unit}"
+        seconds *= 1000
+    return f"{seconds:.3g} ns"
 
 
 def short(number: float) -> str:
