@@ -15,6 +15,7 @@ from rich.table import Table
 from bench.errors import BenchError
 from jit.session import DeviceError
 from jit.target import TargetError
+from jit.tune import TableError
 from refimpl.graph import GraphError
 from refimpl.importers import CaptureError
 from refimpl.plan import PlanError
@@ -22,6 +23,7 @@ from refimpl.schemes import SchemeError
 
 REFUSALS = (
     BenchError, SchemeError, TargetError, PlanError, DeviceError, GraphError, CaptureError,
+    TableError,
 )  # fmt: skip
 """What is wrong with a request or its device: told in a line, with exit code 2."""
 
@@ -35,8 +37,16 @@ def command(module: str, description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=_count, default=9, help="that count; default 9")
     parser.add_argument("--seed", type=int, default=0, help="of weights, masks and inputs")
+    parser.add_argument(
+        "--tune", action="store_true", help="measure our candidates first; times are kept"
+    )
     parser.add_argument("--json", action="store_true")
     return parser
+
+
+def threads_option(parser: argparse.ArgumentParser) -> None:
+    """Let a comparison be made on several threads."""
+    parser.add_argument("--threads", type=_count, default=1, help="of ours and of the peers")
 
 
 def _count(text: str) -> int:

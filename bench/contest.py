@@ -15,10 +15,12 @@ from bench.errors import BenchError
 from bench.peers import PeerProcesses
 from bench.rivals import FEWER_FILTERS, HERE, Ring, Rival
 from jit.artifact import Artifact, build
+from jit.cache import CodeCache
 from jit.decide import plan as make_plan
 from jit.devices import open_device, target_for
 from jit.executable import Executable
 from jit.session import Session
+from jit.tune import tune
 from refimpl.graph import Graph
 from refimpl.plan import Plan, stored_macs
 
@@ -148,13 +150,39 @@ def target_of(device: str) -> str:
     return target
 
 
-def compiled(graphs: Mapping[str, Graph], target: str) -> list[Variant]:
+def compiled(
+    graphs: Mapping[str, Graph],
+    target: str,
+    *,
+    threads: int = 1,
+    tuned_on: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Variant]:
     """Every graph planned and built for the target, by the label it has here.
+
+    Args:
+        graphs: by label.
+        target: as `jit.target.target` knows it.
+        threads: that run each.
+        tuned_on: the device on which candidates are measured; None takes the planner's word.
+        tell: told what is being done, in a few words.
 
     Raises:
         PlanError: a graph that cannot be compiled, by the node's name.
+        DeviceError, TableError: it cannot be tuned.
     """
-    plans = {label: make_plan(graph, target) for label, graph in graphs.items()}
+
+    def planned(label: str, graph: Graph) -> Plan:
+        if tuned_on is None:
+            return make_plan(graph, target, threads)
+
+        def progress(known: int, wanted: int) -> None:
+            tell(f"tuning {label}: {known} of {wanted} candidates are known")
+
+        cache = CodeCache.of_user()
+        return tune(graph, tuned_on, target, threads=threads, cache=cache, tell=progress)
+
+    plans = {label: planned(label, graph) for label, graph in graphs.items()}
     return [Variant(label, graphs[label], p, build(p)) for label, p in plans.items()]
 
 
@@ -165,6 +193,7 @@ def contest(
     device: str = "host",
     fewer_filters: Callable[[], Graph] | None = None,
     processes: PeerProcesses | None = None,
+    threads: int = 1,
     rounds: int = 15,
     seed: int = 0,
     tell: Callable[[str], None] = lambda _: None,
@@ -178,7 +207,7 @@ def contest(
             its time means nothing.
         fewer_filters: makes a smaller network that takes the same inputs, which then runs in
             the rival that proves fastest on the network as it is.
-        processes: of peers; None starts them for this contest alone.
+        processes: of peers; None starts them for this contest alone, each with so many `threads`.
         rounds: that count.
         seed: of the random inputs.
         tell: told what is being done, in a few words.
@@ -193,7 +222,7 @@ def contest(
         ours = [(Ours if unit == "ns" else Counted)(v.artifact, session) for v in variants]
         for mine in ours:
             stack.callback(mine.executable.close)
-        kept = processes or stack.enter_context(PeerProcesses())
+        kept = processes or stack.enter_context(PeerProcesses(threads))
         ring = Ring(variants[0].graph, kept, seed)
         entries = [_entry(v, mine, ring) for v, mine in zip(variants, ours, strict=True)]
         entries += [ring.rival(rival) for rival in rivals]

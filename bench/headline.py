@@ -2,11 +2,11 @@
 
     python -m bench.headline
 
-Layers of every kind and networks of every family, dense and pruned, one thread, float32, each
-checked and compared with its peers in interleaved rounds; every ratio beside its aim.  The peers
-are those that are ever the fastest; `bench.layers` and `bench.networks` know more layers, networks
-and peers.  Nothing here fails a build, a shared machine being no judge: the exit code says if the
-outputs were right.
+Layers of every kind and networks of every family, dense and pruned, on one thread and on two,
+float32, each checked and compared with its peers in interleaved rounds; every ratio beside its aim.
+The peers are those that are ever the fastest; `bench.layers` and `bench.networks` know more layers,
+networks and peers.  Nothing here fails a build, a shared machine being no judge: the exit code says
+if the outputs were right.
 """
 
 from __future__ import annotations
@@ -32,14 +32,22 @@ _DENSE_LAYERS = (
     "fc_1024_1024",
 )  # fmt: skip
 _PRUNED_LAYERS = ("c3_256_256_8x28", "c2_128_128_28")
+_RECURRENT = ("torch", "onnxruntime", "openvino")
 _NETWORKS = (
-    (Case("c3d"), _SLIM),
-    (Case("r2plus1d_18"), _SLIM),
-    (Case("resnet50"), _SPARSE),
-    (Case("mobilenet_v2"), _SPARSE),
-    (Case("gru"), ("torch", "onnxruntime", "openvino")),
-    (Case("gru", batch=32), ("torch", "onnxruntime", "openvino")),
+    (Case("c3d"), _SLIM, 1),
+    (Case("r2plus1d_18"), _SLIM, 1),
+    (Case("s3d"), _SLIM, 1),
+    (Case("vgg16"), _SPARSE, 1),
+    (Case("resnet50"), _SPARSE, 1),
+    (Case("mobilenet_v2"), _SPARSE, 1),
+    (Case("gru"), _RECURRENT, 1),
+    (Case("gru", steps=100), _RECURRENT, 1),
+    (Case("gru", batch=32), _RECURRENT, 1),
+    (Case("c3d"), _SLIM, 2),
+    (Case("resnet50"), _SLIM, 2),
+    (Case("gru"), _RECURRENT, 2),
 )
+"""Networks, their peers, and threads."""
 
 
 @dataclass
@@ -81,21 +89,20 @@ class Headline:
         }
 
 
-def measure(rounds: int, seed: int, tell: Callable[[str], None]) -> Headline:
+def measure(rounds: int, seed: int, tune: bool, tell: Callable[[str], None]) -> Headline:
     """Measure all of it; what is refused is left out, by name."""
+    options = {"rounds": rounds, "seed": seed, "tune": tune, "tell": tell}
     found = Headline()
     thin = prunings(("kgs:8x4", "kgs:32x4"), ("1/3.6", "1/10"))
     for names, chosen in ((_DENSE_LAYERS, []), (_PRUNED_LAYERS, thin)):
         texts = {name: LAYERS[name] for name in names}
         try:
-            found.layers.extend(
-                bench_layers(texts, chosen, peers=_PEERS, rounds=rounds, seed=seed, tell=tell)
-            )
+            found.layers.extend(bench_layers(texts, chosen, peers=_PEERS, **options))
         except REFUSALS as error:
             found.refused.append(f"layers: {error}")
-    for case, peers in _NETWORKS:
+    for case, peers, threads in _NETWORKS:
         try:
-            report = bench_network(case, peers=peers, rounds=rounds, seed=seed, tell=tell)
+            report = bench_network(case, peers=peers, threads=threads, **options)
             found.networks.append(report)
         except REFUSALS as error:
             found.refused.append(f"{case}: {error}")
@@ -107,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser: argparse.ArgumentParser = command("bench.headline", __doc__)
     given = parser.parse_args(arguments)
     with telling(parser) as tell:
-        found = measure(given.rounds, given.seed, tell)
+        found = measure(given.rounds, given.seed, given.tune, tell)
     show(given, found.json(), found.tables())
     return 0 if found.correct else 1
 

@@ -4,7 +4,7 @@
     python -m bench.layers c3_256_256_8x28 conv2d:96x64x3x3@30x30 \\
         --sparse kgs:8x4,kgs:16x4,kgs:32x4 --keep 1/2,1/3.6,1/10
 
-Each layer is one comparison in interleaved rounds, one thread, float32: ours dense, ours pruned at
+Each layer is one comparison in interleaved rounds, float32: ours dense, ours pruned at
 random for every scheme and share, and the peers on the dense layer.  Ratios are medians over the
 rounds, beside their aims.  The exit code says if ours were right, not if an aim was met.
 """
@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rich.table import Table
 
 from bench.aims import FASTEST, Aim, Finding, aims_json, aims_table, find
-from bench.command import command, peers_from_text, share_from_text, show, telling
+from bench.command import command, peers_from_text, share_from_text, show, telling, threads_option
 from bench.comparison import figures
 from bench.contest import OURS, Contest, compiled, contest
 from bench.layer import DENSE, PEERS_OF_LAYERS
@@ -135,6 +136,8 @@ def bench_layers(
     *,
     peers: Sequence[str] = PEERS_OF_LAYERS,
     rounds: int = 9,
+    threads: int = 1,
+    tune: bool = False,
     seed: int = 0,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[LayerResult]:
@@ -143,26 +146,34 @@ def bench_layers(
     Args:
         layers: texts in the grammar of `bench.shape`, by name.
         chosen: how ours are pruned; depthwise layers stay dense.
+        threads: of ours and of the peers.
+        tune: measure candidates first.
         peers, rounds, seed, tell: as in `bench.layer.bench_layer`.
 
     Raises:
         BenchError, SchemeError, PlanError, DeviceError: what cannot be done.
     """
     shapes = {name: layer_shape(text) for name, text in layers.items()}
-    with PeerProcesses() as processes:
+    with PeerProcesses(threads) as processes:
         for name, shape in shapes.items():
             dense = layer_graph(shape, Dense(), 1.0, seed=seed)
             fitting = [] if shape.groups == shape.weight[0] else chosen
             thin = {p.label: layer_graph(shape, p.scheme, p.keep, seed=seed) for p in fitting}
+            said = partial(_told, tell, name)
+            how = {"threads": threads, "tuned_on": "host" if tune else None, "tell": said}
             result = contest(
-                compiled({"dense": dense, **thin}, "host"),
+                compiled({"dense": dense, **thin}, "host", **how),
                 rivals(dense, thin, peers, "host"),
                 processes=processes,
                 rounds=rounds,
                 seed=seed,
-                tell=lambda doing, name=name: tell(f"{name}: {doing}"),
+                tell=said,
             )
             yield LayerResult(name, shape, tuple(fitting), result)
+
+
+def _told(tell: Callable[[str], None], name: str, doing: str) -> None:
+    tell(f"{name}: {doing}")
 
 
 def dense_table(results: Sequence[LayerResult], peers: Sequence[str]) -> Table:
@@ -204,6 +215,7 @@ def _refusals(results: Sequence[LayerResult], peers: Sequence[str]) -> list[str]
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = command("bench.layers", __doc__)
+    threads_option(parser)
     parser.add_argument("layers", nargs="*", help=f"names or layers; names: {', '.join(LAYERS)}")
     parser.add_argument("--sparse", default="", help="schemes, such as kgs:8x4,kgs:32x4")
     parser.add_argument("--keep", default="1/3.6", help="shares that stay, such as 1/2,1/3.6")
@@ -214,6 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with telling(parser) as tell:
         chosen = prunings([s for s in given.sparse.split(",") if s], given.keep.split(","))
         options = {"rounds": given.rounds, "seed": given.seed, "tell": tell}
+        options |= {"threads": given.threads, "tune": given.tune}
         results.extend(bench_layers(layers, chosen, peers=peers, **options))
     tables = [dense_table(results, [name for name in peers if name != SPARSE_PEER])]
     sparse = [finding for result in results for finding in result.findings()[1:]]

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import jit.decide
+import jit.tune
 from gossamer.errors import ModelError
 from gossamer.network import Network
 from jit.artifact import build
 from jit.cache import CodeCache
-from jit.devices import in_real_time, open_device, target_for
 from jit.executable import open_executable
 from jit.inputs import random_inputs
 from jit.plan_file import load_plan, save_plan
 from jit.session import DeviceError
-from jit.target import target as target_named
-from jit.tune import LatencyTable
-from jit.tune import tune as tune_on
 from refimpl.graph import Graph
 from refimpl.plan import Plan
 
@@ -75,16 +71,10 @@ def tune(
         TableError: the table cannot be read or written.
     """
     _check_graph(graph)
-    if not in_real_time(device):
-        raise DeviceError(f"time on {device} says nothing; tune on a machine, such as host")
-    machine = target_named(target or target_for(device) or "host")
-    with open_device(device) as session:
-        known = LatencyTable.of_user(session.info, machine)
-        if table is not None:
-            known = replace(known, path=Path(table))
-        return tune_on(
-            graph, session, machine, known, threads=threads, cache=_user_cache(), tell=tell
-        )
+    path = None if table is None else Path(table)
+    return jit.tune.tune(
+        graph, device, target, threads=threads, table=path, cache=_user_cache(), tell=tell
+    )
 
 
 def compile(

@@ -296,6 +296,22 @@ def test_a_network_end_to_end(tiny) -> None:
     assert "tiny, 3 steps, batch 2 at 2x" in str(report.table().title)
 
 
+def test_two_threads_take_part_beside_one(tiny, monkeypatch, tmp_path) -> None:
+    from bench.networks.case import Case
+    from bench.networks.measure import bench_network
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    told: list[str] = []
+    report = bench_network(Case("tiny"), peers=[], rounds=1, threads=2, tune=True, tell=told.append)
+    assert report.correct
+    labels = [row.label for row in report.contest.comparison.rows]
+    assert labels == [f"{o}{n}" for n in ("", ", 1 thread") for o in (DENSE, PRUNED)]
+    aimed = {f.promise for f in report.findings() if f.aim == "at least 1.85"}
+    assert aimed == {f"{o} / {o}, 1 thread, speed" for o in (DENSE, PRUNED)}
+    assert any("candidates are known" in text for text in told)
+    assert "2 threads" in str(report.table().title)
+
+
 def test_the_command_of_networks(tiny, capsys) -> None:
     from bench.networks.__main__ import main
 
@@ -324,10 +340,10 @@ def test_the_headline_names_what_it_could_not_measure(tiny, monkeypatch) -> None
         raise SchemeError("it cannot keep that")
 
     monkeypatch.setattr(headline, "bench_network", refuse)
-    monkeypatch.setattr(headline, "_NETWORKS", ((Case("tiny"), ()),))
+    monkeypatch.setattr(headline, "_NETWORKS", ((Case("tiny"), (), 1),))
     monkeypatch.setattr(headline, "_DENSE_LAYERS", ())
     monkeypatch.setattr(headline, "_PRUNED_LAYERS", ())
-    found = headline.measure(1, 0, lambda _: None)
+    found = headline.measure(1, 0, False, lambda _: None)
     assert found.refused == ["tiny, 3 steps: it cannot keep that"]
     assert not found.correct
     assert "NOT MEASURED: tiny" in str(found.tables()[-1].caption)

@@ -4,7 +4,7 @@
     python -m bench.networks gru --batch 32 --steps 100 --peers torch,onnxruntime
     python -m bench.networks resnet50 --pruning none --device host-isolated
 
-One thread, float32, interleaved rounds, outputs checked first.  The exit code says if ours were
+Float32, interleaved rounds, outputs checked first.  The exit code says if ours were
 right, not if an aim was met.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.aims import aims_table
-from bench.command import command, peers_from_text, show, telling
+from bench.command import command, peers_from_text, show, telling, threads_option
 from bench.networks.case import Case
 from bench.networks.definitions import DEFINITIONS
 from bench.networks.measure import bench_network
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     known = "; ".join(f"{name} {', '.join(ratios)}" for name, ratios in PRUNINGS.items())
     parser = command("bench.networks", __doc__)
+    threads_option(parser)
     parser.add_argument("name", choices=DEFINITIONS, metavar="NAME", help=", ".join(DEFINITIONS))
     parser.add_argument("--pruning", help=f"or none; {known}; default: the last")
     parser.add_argument("--scheme", help="such as kgs:8x4; default: what suits the target")
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             peers=peers,
             rounds=given.rounds,
             scope=given.scope,
+            threads=given.threads,
+            tune=given.tune,
             seed=given.seed,
             tell=tell,
         )

@@ -19,6 +19,7 @@ from bench.networks.prunings import PRUNINGS, NetworkPruning
 from bench.rivals import SPARSE_PEER, rivals
 from jit.target import target as target_named
 from refimpl.graph import Graph, macs
+from refimpl.plan.report import counted_threads
 from refimpl.schemes import KGS, Scheme, Scope, scheme_from_text
 
 _SPARSE = f"{SPARSE_PEER}, pruned"
@@ -36,6 +37,9 @@ _AIMS: Mapping[tuple[str, str], Sequence[Aim]] = {
     ("resnet50", "4x"): _IMAGES,
     ("mobilenet_v2", "4x"): _IMAGES,
 }
+ALONE = ", 1 thread"
+"""What the label of ours on one thread ends with, beside ours on several."""
+_TWO_THREADS = 1.85
 _GRU_BATCHES = {1: 8.0, 32: 5.0}  # times as fast as ONNX Runtime's dense one
 
 
@@ -48,6 +52,7 @@ class NetworkReport:
         pruning: the name of how it was pruned; "" where it was not.
         scheme: of the pruned layers; None where there are none.
         device: where ours ran.
+        threads: that ours and the peers had.
         contest: costs, errors and speed-ups of ours and of the peers.
     """
 
@@ -55,6 +60,7 @@ class NetworkReport:
     pruning: str
     scheme: Scheme | None
     device: str
+    threads: int
     contest: Contest
 
     @property
@@ -65,6 +71,8 @@ class NetworkReport:
     def findings(self) -> list[Finding]:
         """Every ratio that matters, with its aim where one is set."""
         subject = f"{self.case} {self.pruning}".strip()
+        if self.threads > 1:
+            subject += f", {self.threads} threads"
         found = [find(subject, aim, self.contest.comparison) for aim in self._aims()]
         # The fastest peer may be one that an aim names already.
         aimed = {finding.promise for finding in found if finding.aim}
@@ -73,7 +81,8 @@ class NetworkReport:
     def table(self) -> Table:
         """For people."""
         thin = f" at {self.pruning}  {self.scheme}" if self.pruning else " dense"
-        return self.contest.table(f"{self.case}{thin}  on {self.device}")
+        on = f"{self.device}, {counted_threads(self.threads)}"
+        return self.contest.table(f"{self.case}{thin}  on {on}")
 
     def json(self) -> dict[str, Any]:
         """For machines."""
@@ -84,6 +93,7 @@ class NetworkReport:
             "pruning": self.pruning or None,
             "scheme": None if self.scheme is None else str(self.scheme),
             "device": self.device,
+            "threads": self.threads,
             "aims": aims_json(self.findings()),
             **self.contest.json(),
         }
@@ -92,6 +102,8 @@ class NetworkReport:
         aims = list(_AIMS.get((self.case.name, self.pruning), ()))
         if self.case.name == "gru" and self.pruning:
             aims.append(Aim(PRUNED, "onnxruntime", _GRU_BATCHES.get(self.case.batch)))
+        if self.threads == 2:
+            aims += [Aim(ours, ours + ALONE, _TWO_THREADS) for ours in (DENSE, PRUNED)]
         usual = [Aim(DENSE, FASTEST)]
         if self.pruning:
             usual += [Aim(PRUNED, other) for other in (DENSE, FASTEST, FEWER, _SPARSE)]
@@ -138,6 +150,8 @@ def bench_network(
     peers: Sequence[str] | None = None,
     rounds: int = 9,
     scope: Scope | None = None,
+    threads: int = 1,
+    tune: bool = False,
     seed: int = 0,
     tell: Callable[[str], None] = lambda _: None,
 ) -> NetworkReport:
@@ -150,6 +164,8 @@ def bench_network(
         case: the network and its input.
         pruning: as in `pruning_of`.
         scheme: of all pruned layers; None is the pruning's own.
+        threads: of ours and of the peers; above 1, ours on one takes part as well.
+        tune: measure candidates on the device first.
         device, target, peers, rounds, scope, seed, tell: as in `bench.layer.bench_layer`.
 
     Raises:
@@ -167,16 +183,22 @@ def bench_network(
         chosen = scheme_from_text(given) if isinstance(given, str) else given
         thin["pruned"] = pruned(dense, how.ratios(dense), chosen, scope=scope, seed=seed)
     tell(f"compiling {case}")
+    graphs, tuned_on = {"dense": dense, **thin}, device if tune else None
+    variants = compiled(graphs, machine, threads=threads, tuned_on=tuned_on, tell=tell)
+    if threads > 1:
+        alone = {f"{label}{ALONE}": graph for label, graph in graphs.items()}
+        variants += compiled(alone, machine, tuned_on=tuned_on, tell=tell)
     result = contest(
-        compiled({"dense": dense, **thin}, machine),
+        variants,
         rivals(dense, thin, peers, device),
         device=device,
+        threads=threads,
         fewer_filters=partial(_thinned, case, thin["pruned"], seed, tell) if thin else None,
         rounds=rounds,
         seed=seed,
         tell=tell,
     )
-    return NetworkReport(case, name, chosen, device, result)
+    return NetworkReport(case, name, chosen, device, threads, result)
 
 
 def _thinned(case: Case, pruned: Graph, seed: int, tell: Callable[[str], None]) -> Graph:

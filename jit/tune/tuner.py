@@ -9,7 +9,9 @@ kept after every round; tuning that was cut short goes on where it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -17,10 +19,11 @@ from jit.artifact import build
 from jit.cache import CodeCache
 from jit.decide import plan
 from jit.decide.candidates import ALGORITHMS, Candidate, Layer, Pick, Picked
+from jit.devices import in_real_time, open_device, target_for
 from jit.executable import Executable
 from jit.inputs import random_inputs
-from jit.session import Session
-from jit.target import Target
+from jit.session import DeviceError, Session
+from jit.target import target as target_named
 from jit.tune.table import LatencyTable
 from refimpl.graph import Graph
 from refimpl.plan import Plan
@@ -42,12 +45,12 @@ Tell = Callable[[int, int], None]
 
 def tune(
     graph: Graph,
-    session: Session,
-    target: Target,
-    table: LatencyTable,
+    device: str = "host",
+    target: str | None = None,
     *,
     threads: int = 1,
     algorithms: Collection[str] = ALGORITHMS,
+    table: Path | None = None,
     cache: CodeCache | None = None,
     tell: Tell = lambda *_: None,
 ) -> Plan:
@@ -55,22 +58,39 @@ def tune(
 
     Args:
         graph: of the network.
-        session: an open device that runs in real time.
-        target: that it runs code for.
-        table: where times are found and kept.
+        device: as `jit.devices.open_device` takes it.
+        target: that it runs code for; None is what the device's name says.
         threads, algorithms: as `jit.decide.plan` takes them.
+        table: file in which times are found and kept; None is the one in the user's folder.
         cache: of compiled code.
         tell: is told of the progress.
 
     Raises:
-        GraphError, PlanError: as `jit.decide.plan`. DeviceError: the device fails.
+        GraphError, PlanError, TargetError: as `jit.decide.plan`.
+        DeviceError: the device fails, does not run in real time, or does not say its target.
         TableError: the table cannot be read or written.
     """
+    name = target or target_for(device)
+    if not in_real_time(device) or name is None:
+        raise DeviceError(f"time on {device} says nothing; tune on a machine, such as host")
+    machine = target_named(name)
 
     def planned(pick: Pick) -> Plan:
-        return plan(graph, target, threads, algorithms, pick)
+        return plan(graph, machine, threads, algorithms, pick)
 
-    contests = _Contests(table)
+    with closing(open_device(device)) as session:
+        known = LatencyTable.of_user(session.info, machine)
+        contests = _Contests(known if table is None else replace(known, path=table))
+        return _tuned(planned, contests, session, cache, tell)
+
+
+def _tuned(
+    planned: Callable[[Pick], Plan],
+    contests: _Contests,
+    session: Session,
+    cache: CodeCache | None,
+    tell: Tell,
+) -> Plan:
     best = planned(contests.enter)
     while (left := contests.line_up()) > 0:
         tell(contests.candidates - left, contests.candidates)
