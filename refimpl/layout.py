@@ -10,6 +10,7 @@ A shape of fewer than two axes lies as if it had leading axes of size 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -112,3 +113,15 @@ class Layout:
         name = "plain" if self.block == 1 else f"c{self.block}"
         margin = ",".join(f"{lo}+{hi}" if lo != hi else str(lo) for lo, hi in self.halo)
         return f"{name} halo {margin}" if any(lo or hi for lo, hi in self.halo) else name
+
+
+def walks_in_blocks(y: Shape, values: Sequence[Shape]) -> bool:
+    """Whether an elementwise result can be computed block by block of channels.
+
+    The first value has its shape; the others have all its channels and, along each other axis, all
+    of its positions or one.
+    """
+    return values[0] == y and all(
+        len(s) == len(y) and s[1] == y[1] and all(a in (1, b) for a, b in zip(s, y, strict=True))
+        for s in values[1:]
+    )

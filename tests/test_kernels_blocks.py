@@ -4,24 +4,12 @@ import numpy as np
 import pytest
 from kernel_runs import Case, check_everywhere, check_opencl, emit_for_every_target
 
-from jit.devices import open_device
 from jit.kernels.channelwise import ElementKernel
 from jit.kernels.depthwise import DepthwiseKernel
 from jit.kernels.plain import PAIRINGS
 from jit.pipeline import lower
-from jit.session import DeviceError
 from refimpl.layout import Layout
 from refimpl.ops import OPERATORS
-
-
-@pytest.fixture(scope="module")
-def device():
-    try:
-        session = open_device("opencl")
-    except DeviceError as error:
-        pytest.skip(str(error))
-    with session:
-        yield session
 
 
 def strides(letter, layout, shape):

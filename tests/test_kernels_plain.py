@@ -12,10 +12,8 @@ from kernel_runs import (
     placed,
 )
 
-from jit.devices import open_device
 from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
 from jit.kernels.plain import PAIRINGS, MapKernel, ReduceKernel
-from jit.session import DeviceError
 
 FUNCTIONS = {
     "add": np.add,
@@ -26,16 +24,6 @@ FUNCTIONS = {
     "minimum": np.minimum,
     "prelu": lambda x, z: np.where(x > 0, x, z * x),
 }
-
-
-@pytest.fixture(scope="module")
-def device():
-    try:
-        session = open_device("opencl")
-    except DeviceError as error:
-        pytest.skip(str(error))
-    with session:
-        yield session
 
 
 def rng(seed=0):

@@ -12,23 +12,11 @@ from kernel_runs import (
     placed,
 )
 
-from jit.devices import open_device
 from jit.kernels.matmul import MatmulKernel
 from jit.kernels.norms import LocalResponseKernel, NormKernel
 from jit.kernels.recurrent import CellKernel
 from jit.kernels.softmax import SoftmaxKernel
 from jit.pipeline import lower
-from jit.session import DeviceError
-
-
-@pytest.fixture(scope="module")
-def device():
-    try:
-        session = open_device("opencl")
-    except DeviceError as error:
-        pytest.skip(str(error))
-    with session:
-        yield session
 
 
 def softmax_case(kernel, shape, x_strides, y_strides, scale=3.0):

@@ -13,7 +13,7 @@ from typing import Literal
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded
 from refimpl.graph import Graph
-from refimpl.layout import Layout, plain
+from refimpl.layout import Layout, plain, walks_in_blocks
 from refimpl.plan import CHANNELWISE, ELEMENTWISE
 
 Need = Literal["blocks", "even", "any"]
@@ -110,18 +110,8 @@ class Layouts:
         return any(d.op in _IN_BLOCKS for d in self.readers.get(value, []))
 
     def _alike(self, draft: Draft) -> bool:
-        """Whether an elementwise draft can walk over blocks: its first value has the result's
-        shape, the others all its channels and, along each other axis, all or one position."""
+        """Whether an elementwise draft can walk over blocks of channels."""
         shape = self.shapes[draft.name]
-        if not 2 <= len(shape) <= 5:
-            return False
-        for position, value in enumerate(draft.inputs):
-            if value in self.constants:
-                continue  # repeated along channels, and wholly where it comes first
-            found = self.shapes[value]
-            if position == 0 and found != shape:
-                return False
-            same = len(found) == len(shape) and found[1] == shape[1]
-            if not same or any(a not in (1, b) for a, b in zip(found, shape, strict=True)):
-                return False
-        return True
+        # Constants are repeated along channels, and wholly where they come first.
+        values = [shape if v in self.constants else self.shapes[v] for v in draft.inputs]
+        return 2 <= len(shape) <= 5 and walks_in_blocks(shape, values)

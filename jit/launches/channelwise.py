@@ -9,6 +9,7 @@ import numpy as np
 from jit.kernels.channelwise import ElementKernel, HaloKernel, PoolKernel, RelayoutKernel
 from jit.launches.axes import AXES, logical_strides, stride_params
 from jit.launches.form import Launch, Lowering, Operand, launch
+from refimpl.layout import walks_in_blocks
 from refimpl.plan import CHANNELWISE, ELEMENTWISE, PlanError, Step
 
 
@@ -48,14 +49,9 @@ def in_blocks(to: Lowering, step: Step) -> bool:
     if step.op not in ELEMENTWISE:
         return False
     y, *x = (to.place(name) for name in (step.name, *step.inputs))
-    if y.layout.block == 1 or x[0].shape != y.shape:
+    if y.layout.block == 1 or any(p.layout.block != y.layout.block for p in x):
         return False
-    return all(
-        p.layout.block == y.layout.block
-        and len(p.shape) == len(y.shape)
-        and p.shape[1] == y.shape[1]
-        for p in x
-    )
+    return walks_in_blocks(y.shape, [p.shape for p in x])
 
 
 def zeros(to: Lowering, step: Step, y: Operand, box: Mapping[str, int]) -> Launch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 
 from refimpl.graph import Shape
-from refimpl.layout import LayoutError
+from refimpl.layout import LayoutError, walks_in_blocks
 from refimpl.ops import OPERATORS, ShapeError
 from refimpl.ops.activations import ACTIVATIONS
 from refimpl.ops.arithmetic import ARITHMETIC
@@ -276,19 +276,10 @@ def _check_layout(plan: Plan, step: Step) -> None:
         blocks = {place.layout.block for place in places}
         require(len(blocks) == 1, step.name, f"its values lie in blocks of {sorted(blocks)}")
         y, *x = (place.shape for place in places)
-        sound = step.op not in ELEMENTWISE or _repeats_along_axes(y, x)
+        sound = step.op not in ELEMENTWISE or walks_in_blocks(y, x)
         require(sound, step.name, f"{step.op} of {x} in blocks")
         return
     require(not blocked, step.name, f"{step.op} of values in blocks of channels")
-
-
-def _repeats_along_axes(y: Shape, x: list[Shape]) -> bool:
-    """The first is y's shape; others have all its channels, and each other axis of it or 1."""
-    second = all(
-        len(s) == len(y) and s[1] == y[1] and all(a in (1, b) for a, b in zip(s, y, strict=True))
-        for s in x[1:]
-    )
-    return x[0] == y and second
 
 
 def _check_arena(plan: Plan) -> None:
