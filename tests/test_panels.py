@@ -275,3 +275,14 @@ def test_sound_panels_obey_the_rules():
         emit_ir([lower(launch.kernel).program], llvm_target("x86-64-sse")),
         llvm_target("x86-64-sse"),
     )
+
+
+def test_threads_have_panels_of_their_own():
+    graph = one_layer((64, 64, 3, 3), (28, 28), keep=0.1)
+    made = jit.decide.plan(graph, "host", threads=3, algorithms=("direct",))
+    step = next(s for s in made.steps if s.op == "conv")
+    assert step.schedule.panel
+    x = np.random.default_rng(1).standard_normal(made.places["x"].shape).astype(np.float32)
+    with open_executable(made, "host") as net:
+        (found,) = net(x)
+    np.testing.assert_allclose(found, evaluate(made, x)[made.outputs[0]], atol=1e-5)

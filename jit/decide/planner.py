@@ -313,7 +313,7 @@ class _Planner:
         strips, order = heights(weight.shape[0], schedule.rows, schedule.grain), None
         if schedule.panel:
             order = row_order(problem, schedule.rows)
-            scratch = panels_of(step, weight.shape, problem.output, 1).places(step.name)
+            scratch = panels_of(step, weight.shape, problem.output, self.threads).places(step.name)
             self.places |= scratch
             step = replace(step, scratch=tuple(scratch))
         if schedule.strip:
