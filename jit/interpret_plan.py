@@ -13,6 +13,7 @@ import numpy as np
 from jit.interpreter import Memory, interpret
 from jit.kernels.block import BlockKernel
 from jit.kernels.conv import ConvKernel
+from jit.kernels.listed import ListedKernel
 from jit.kernels.panel import PanelKernel
 from jit.launches import Launch, Ref, launches, segment_of
 from jit.pipeline import lower
@@ -20,6 +21,8 @@ from jit.program import Program
 from jit.target import target
 from refimpl.plan import Plan
 from refimpl.tiles import Tiles, unpack
+
+_WEIGHTED = (ConvKernel, PanelKernel, ListedKernel, BlockKernel)
 
 LAST = "last"
 """Stands for the last stage of every kernel, whatever it is called."""
@@ -78,7 +81,7 @@ class _Machine:
     def launch(self, launch: Launch) -> None:
         program = self.program(launch)
         memory = {name: self.memory(ref, program, name) for name, ref in launch.buffers}
-        weighted = isinstance(launch.kernel, ConvKernel | PanelKernel | BlockKernel)
+        weighted = isinstance(launch.kernel, _WEIGHTED)
         if weighted and not self.is_product(launch):
             memory["w"] = Memory.holding(self.dense_weight(launch))
         known = {b.name for b in program.buffers}
@@ -118,7 +121,7 @@ def stage_names(plan: Plan) -> list[str]:
     """Every stage that the plan's convolutions go through, in order."""
     names: dict[str, None] = {}
     for launch in launches(plan, target(plan.target))[0]:
-        if isinstance(launch.kernel, ConvKernel | PanelKernel | BlockKernel):
+        if isinstance(launch.kernel, _WEIGHTED):
             names |= dict.fromkeys(e.name for e in lower(launch.kernel).entries)
     return list(names)
 

@@ -16,6 +16,7 @@ from jit.kernels.conv import ConvKernel
 from jit.kernels.definition import Kernel, definition
 from jit.kernels.depthwise import DepthwiseKernel
 from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
+from jit.kernels.listed import ListedKernel
 from jit.kernels.matmul import MatmulKernel
 from jit.kernels.norms import LocalResponseKernel, NormKernel
 from jit.kernels.panel import PanelKernel
@@ -31,6 +32,7 @@ from jit.stages.channels import channels
 from jit.stages.compact import compact
 from jit.stages.fuse import fuse
 from jit.stages.jam import jam
+from jit.stages.listed import listed
 from jit.stages.panel import panel
 from jit.stages.parallel import parallel
 from jit.stages.partial import partial
@@ -126,6 +128,34 @@ def panel_stages(k: PanelKernel) -> list[Stage]:
             "load weights and inputs of a column once",
             lambda p: reuse(p, "j", {"values": "wreg", "panel": "xreg"}),
         ),
+        _address(),
+        _parallel(["part"], False),
+    ]
+
+
+def listed_stages(k: ListedKernel) -> list[Stage]:
+    """From naive loops to tiles of positions that one filter's list passes over."""
+    tile: dict[str, Kind] = {"pb": "unroll"}
+    return [
+        Stage(
+            "lists",
+            "keep only the kept weights, filter by filter, and what they read",
+            lambda p: listed(p, k),
+        ),
+        Stage(
+            "positions",
+            "make neighbouring positions a vector",
+            lambda p: spread(p, "p", k.lanes, "v", "vector"),
+        ),
+        Stage(
+            "jam",
+            "unroll the tile inside the loop over weights",
+            lambda p: replace(p, body=mark(p.body, tile)),
+        ),
+        Stage(
+            "promote", "hold the tile's sums in registers", lambda p: promote(p, "sums", within="i")
+        ),
+        Stage("reuse", "load a weight once", lambda p: reuse(p, "j", {"values": "wreg"})),
         _address(),
         _parallel(["part"], False),
     ]
@@ -266,6 +296,8 @@ def stages(kernel: Kernel) -> list[Stage]:
             return conv_stages(kernel)
         case PanelKernel():
             return panel_stages(kernel)
+        case ListedKernel():
+            return listed_stages(kernel)
         case BlockKernel():
             return block_stages(kernel)
         case PoolKernel() | ElementKernel() | HaloKernel():

@@ -2,7 +2,7 @@
 
 The header's metadata has one entry, `gossamer`: the JSON of
 
-    {"format": "gossamer-plan", "version": 4, "digest": D, "plan": {...}, "weights": {...}}
+    {"format": "gossamer-plan", "version": 5, "digest": D, "plan": {...}, "weights": {...}}
 
 where D is the SHA-256 of the whole file with zeros in D's place, `plan` the fields of
 `refimpl.plan.Plan` but its arrays, and `weights` the shape of each packed weight and, per strip
@@ -29,7 +29,7 @@ from refimpl.graph import Constant
 from refimpl.plan import Plan, PlanError, check
 from refimpl.tiles import Tile, Tiles
 
-FORMAT, VERSION = "gossamer-plan", 4
+FORMAT, VERSION = "gossamer-plan", 5
 _KEY = "gossamer"
 _BLANK = "0" * 64
 _DTYPES = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4")}

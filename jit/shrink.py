@@ -13,6 +13,7 @@ from jit.decide.schedule import heights
 from refimpl.graph import Constant
 from refimpl.layout import Layout
 from refimpl.plan import Choice, Place, Plan, PlanError, Step, Winograd, output_positions
+from refimpl.plan.packing import stored_order
 from refimpl.plan.panels import panels_of
 from refimpl.plan.winograd import points, scratch_shapes, tile_counts
 from refimpl.tiles import pack, unpack
@@ -49,13 +50,15 @@ def shrink(plan: Plan, name: str) -> Plan:
         covers=(),
         choice=Choice("shrunk", f"{name} with fewer filters, channels, positions"),
     )
-    strips = heights(filters, schedule.rows, schedule.grain)
+    strips, order = heights(filters, schedule.rows, schedule.grain), None
+    if schedule.storage:
+        order = stored_order(schedule.storage, weight, stored)
     bias = plan.constants[step.bias].array[:filters]
     return _assemble(
         plan,
         small,
         spatial,
-        replace_weights={"weight": pack(weight, stored, strips, schedule.channel_block)},
+        replace_weights={"weight": pack(weight, stored, strips, schedule.channel_block, order)},
         bias=bias,
         x_layout=plan.places[step.inputs[0]].layout,
         y_layout=plan.places[step.name].layout,
@@ -84,7 +87,7 @@ def _sizes(plan: Plan, step: Step, stored: np.ndarray) -> tuple[int, int, tuple[
         channels = _aligned(max(1, min(c, _MACS // work)), s.run)
         longest = plan.places[step.name].shape[-1]
         return min(f, s.rows), min(c, channels), (*outer, min(last + 1, longest))
-    filters = min(f, s.rows + max(1, 1 if s.panel else s.lanes - 1))
+    filters = min(f, s.rows + max(1, 1 if s.panel or s.storage else s.lanes - 1))
     taps = prod(stored.shape[2:])
     output = output_positions(plan, step)
     spatial = list(output)
@@ -141,7 +144,7 @@ def _assemble(
         places["r:in"] = Place(y_shape, Layout(y_layout.block, plain), "arena")
         steps.append(Step("r:in", "relayout", ("r",), choice=move))
         names = ("x", "r")
-    if step.schedule is not None and step.schedule.panel:
+    if step.schedule is not None and (step.schedule.panel or step.schedule.storage):
         weight = replace_weights["weight"].shape
         scratch = panels_of(step, weight, (1, *spatial), 1).places(step.name)
         places |= scratch

@@ -17,6 +17,7 @@ from jit.kernels.channelwise import (
 from jit.kernels.conv import ConvKernel
 from jit.kernels.depthwise import DepthwiseKernel
 from jit.kernels.gather import BlendKernel, EmbeddingKernel, TakeKernel
+from jit.kernels.listed import ListedKernel
 from jit.kernels.matmul import MatmulKernel
 from jit.kernels.norms import LocalResponseKernel, NormKernel
 from jit.kernels.panel import PanelKernel
@@ -44,6 +45,8 @@ KERNELS = [
     PanelKernel(8, 16, 3, 4, 16, RELU, False, True),
     PanelKernel(3, 4, 2, 6, 4, ("silu", ()), True, False),
     PanelKernel(1, 1, 1, 1, 1, None, True, False),
+    ListedKernel(1, 16, 3, 16, RELU, False, True),
+    ListedKernel(4, 4, 2, 4, ("silu", ()), True, False),
     PoolKernel(3, 16, "maximum", False, "none"),
     PoolKernel(2, 4, "add", True, "window"),
     PoolKernel(2, 8, "add", False, "padded_window"),

@@ -10,12 +10,14 @@ from math import prod
 import numpy as np
 
 from jit.decide.blocks import block_schedules
+from jit.decide.listed import listed_schedules
 from jit.decide.panels import panel_schedules, row_order, union_columns
 from jit.decide.problem import Candidate, ConvProblem
 from jit.decide.schedule import heights, strip_columns, strip_schedules
 from jit.decide.winograd import WINOGRAD, named_tile, ways
 from jit.target import Target
 from refimpl.plan import Choice, Schedule
+from refimpl.plan.packing import STORAGES, stored_order
 
 DIRECT = "direct"
 ALGORITHMS = (DIRECT, WINOGRAD)
@@ -54,12 +56,13 @@ def fewest_cycles(_: Layer, candidates: Sequence[Candidate]) -> Picked:
 
 def check_names(algorithms: Collection[str]) -> None:
     """Raise ValueError unless every name is a family's or may be a candidate's."""
+    known = (*ALGORITHMS, *STORAGES)
     for name in algorithms:
-        if name not in ALGORITHMS and not named_tile(name) and not _DIRECT_NAME.match(name):
+        if name not in known and not named_tile(name) and not _DIRECT_NAME.match(name):
             raise ValueError(
-                f"no algorithm {name!r}; there are {DIRECT!r}, {WINOGRAD!r}, {WINOGRAD!r} with "
-                "the outputs of a tile, such as 'winograd F(2,4,4)', and the names of candidates, "
-                "such as '32x14 v16'"
+                f"no algorithm {name!r}; there are {', '.join(map(repr, known))}, {WINOGRAD!r} "
+                "with the outputs of a tile, such as 'winograd F(2,4,4)', and the names of "
+                "candidates, such as '32x14 v16'"
             )
 
 
@@ -74,11 +77,15 @@ def candidates(
     Args:
         problem: the convolution.
         target: the machine.
-        algorithms: families, or candidates by name. Where they allow none, all direct ones are.
+        algorithms: families, or candidates by name. Where they allow none, all direct ones are;
+            but none is where formats alone are asked for, which no other way stands for.
     """
     direct = list(_direct(problem, target))
+    listed = list(listed_schedules(problem, target, algorithms))
+    if set(algorithms) <= set(STORAGES):
+        return sorted(listed, key=lambda candidate: candidate.cycles)
     tiled = ways(problem.stored.shape, problem.output, target, algorithms) if problem.steady else []
-    allowed = [c for c in (*direct, *tiled) if _allowed(c, algorithms)]
+    allowed = [c for c in (*direct, *tiled, *listed) if _allowed(c, algorithms)]
     return sorted(allowed or direct, key=lambda candidate: candidate.cycles)
 
 
@@ -90,10 +97,28 @@ def _direct(problem: ConvProblem, target: Target) -> Iterator[Candidate]:
 
 def _allowed(candidate: Candidate, algorithms: Collection[str]) -> bool:
     family = DIRECT if candidate.winograd is None else WINOGRAD
+    if candidate.schedule.storage:  # no family has it: it is there because it was asked for
+        return True
     # A tile's name asks for its blocks as well.
     return family in algorithms or any(
         candidate.name == name or candidate.name.startswith(f"{name} by ") for name in algorithms
     )
+
+
+def refusal(layer: str, formats: Collection[str]) -> str:
+    """Why a layer has no candidate, where formats alone were asked for, and the way out."""
+    return (
+        f"{layer}: {' or '.join(formats)} cannot hold its weight, or not on this target; fkw takes "
+        "kernels that keep equally many weights each, as pattern:4x8 leaves them. Name 'direct' "
+        "as well to compute such layers otherwise"
+    )
+
+
+def filter_order(weight: np.ndarray, problem: ConvProblem, s: Schedule) -> np.ndarray:
+    """The filters of a weight (F, C, *K) in the order of strips whose vectors hold positions."""
+    if s.storage:
+        return stored_order(s.storage, weight, problem.stored)
+    return row_order(problem, s.rows)
 
 
 def chosen(
@@ -128,6 +153,8 @@ def _reason(problem: ConvProblem, picked: Picked, target: Target) -> str:
 
 
 def _cut(problem: ConvProblem, s: Schedule) -> str:
+    if s.storage:
+        return f"one filter by {prod(s.tile)} positions, as it was asked for"
     real = int(problem.stored.sum())
     strips = strip_columns(problem.columns, heights(problem.stored.shape[0], s.rows, s.lanes))
     held = sum(columns * height for columns, height in strips)

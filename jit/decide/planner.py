@@ -19,13 +19,14 @@ from jit.decide.candidates import (
     check_names,
     chosen,
     fewest_cycles,
+    filter_order,
+    refusal,
 )
 from jit.decide.decompose import decompose
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded, fold
 from jit.decide.layouts import Layouts, Need
 from jit.decide.names import unused
-from jit.decide.panels import row_order
 from jit.decide.planes import useful_planes, useful_share
 from jit.decide.problem import Candidate, ConvProblem
 from jit.decide.schedule import heights
@@ -57,13 +58,15 @@ def plan(
             enough; results do not depend on their number.
         algorithms: what convolutions may be computed by: "direct", "winograd", Winograd with
             certain tiles, such as "winograd F(2,4,4)", or a candidate by its name in a Choice. A
-            convolution that none of them fits is computed directly.
+            convolution that none of them fits is computed directly. "csr" and "fkw", formats to
+            compare with, are never chosen unless they are named.
         pick: takes one of the candidates that are left for a layer.
 
     Raises:
         GraphError: the Graph is ill-formed. TargetError: an unknown target.
-        PlanError: an operator or shape that cannot be compiled yet, by the node's name; or more
-            threads than the target's devices can run.
+        PlanError: an operator or shape that cannot be compiled yet, by the node's name; a weight
+            that none of the formats can hold that alone were named; or more threads than the
+            target's devices can run.
         ValueError: no algorithm has the name.
     """
     check_names(algorithms)
@@ -274,6 +277,8 @@ class _Planner:
     def scheduled(self, draft: Draft, step: Step, problem: ConvProblem, times: int) -> Step:
         """The step cut in the fastest way to multiply by its stored weights, `times` each."""
         found = candidates(problem, self.machine, self.algorithms)
+        if not found:
+            raise PlanError(refusal(step.label, self.algorithms))
         picked = self.pick(self.layer(step, problem), found)
         taken: Candidate = picked.candidate
         step = replace(
@@ -311,8 +316,8 @@ class _Planner:
         if step.winograd is not None:  # a transformed kernel has no place for absent weights
             stored = np.ones(weight.shape, bool)
         strips, order = heights(weight.shape[0], schedule.rows, schedule.grain), None
-        if schedule.panel:
-            order = row_order(problem, schedule.rows)
+        if schedule.panel or schedule.storage:
+            order = filter_order(weight, problem, schedule)
             scratch = panels_of(step, weight.shape, problem.output, self.threads).places(step.name)
             self.places |= scratch
             step = replace(step, scratch=tuple(scratch))

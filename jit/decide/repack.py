@@ -10,6 +10,7 @@ from jit.decide.arena import lay_out
 from jit.decide.blocks import packed
 from jit.decide.schedule import heights
 from refimpl.plan import Plan, PlanError, Schedule, output_positions
+from refimpl.plan.packing import stored_order
 from refimpl.plan.panels import panels_of
 from refimpl.tiles import pack, unpack
 
@@ -27,12 +28,14 @@ def repacked(
         plan: any.
         name: of a convolution, linear layer or recurrence.
         schedule: how it is to be cut.
-        order: of its filters, a permutation, where strips may hold them in any order.
+        order: of its filters, a permutation, where strips may hold them in any order; a format
+            has its own.
         stored: which weights are stored at least, bool (F, C, *K); None is what the plan stores,
             zeros that only filled its strips included.
 
     Raises:
         PlanError: no step of that name has a packed weight, or it cannot be cut so.
+        StorageError: the format cannot hold the weight.
     """
     step = next((s for s in plan.steps if s.name == name and s.schedule is not None), None)
     if step is None:
@@ -43,6 +46,8 @@ def repacked(
         tiles = packed(weight, stored, schedule)
     else:
         strips = heights(weight.shape[0], schedule.rows, schedule.grain)
+        if schedule.storage:
+            order = stored_order(schedule.storage, weight, stored)
         tiles = pack(weight, stored, strips, schedule.channel_block, order)
     places = dict(plan.places)
     new = replace(step, schedule=schedule)
@@ -51,7 +56,7 @@ def repacked(
             del places[scratch]
         output = (places[step.inputs[0]].shape[0], *output_positions(plan, step))
         panels = panels_of(new, weight.shape, output, plan.threads)
-        made = panels.places(name) if schedule.panel else {}
+        made = {} if schedule.over_filters or schedule.strip else panels.places(name)
         places, new = places | made, replace(new, scratch=tuple(made))
     steps = tuple(new if s is step else s for s in plan.steps)
     weights = {**plan.weights, step.weight: tiles}

@@ -23,6 +23,7 @@ from jit.kernels.gather import (
     naive_embedding,
     naive_take,
 )
+from jit.kernels.listed import ListedKernel
 from jit.kernels.matmul import MatmulKernel, naive_matmul
 from jit.kernels.norms import (
     LocalResponseKernel,
@@ -30,7 +31,7 @@ from jit.kernels.norms import (
     naive_local_response,
     naive_norm,
 )
-from jit.kernels.panel import PanelKernel, naive_panel
+from jit.kernels.panel import PanelKernel, naive_positions
 from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
 from jit.kernels.recurrent import CellKernel, naive_cell
 from jit.kernels.softmax import SoftmaxKernel, naive_softmax
@@ -45,6 +46,7 @@ from jit.program import Program
 Kernel = (
     ConvKernel
     | PanelKernel
+    | ListedKernel
     | BlockKernel
     | PoolKernel
     | ElementKernel
@@ -71,8 +73,8 @@ def definition(kernel: Kernel) -> Program:
     match kernel:
         case ConvKernel():
             return naive(kernel)
-        case PanelKernel():
-            return naive_panel(kernel)
+        case PanelKernel() | ListedKernel():
+            return naive_positions(kernel)
         case BlockKernel():
             return naive_block(kernel)
         case PoolKernel():

@@ -20,6 +20,7 @@ u strip, r row in it, j kept column.  Strides: YC and ZC from one block of chann
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from jit.index import Index, at, index
 from jit.kernels.activation import Activation, activate
@@ -28,6 +29,35 @@ from jit.program import Buffer, Load, Param, Program, Statement, Store, Value, c
 
 POSITIONS = {"y": "place", "z": "other"}
 """The table of where positions begin, by buffer."""
+
+
+class OverPositions(Protocol):
+    """What the definition depends on of a kernel whose vectors hold positions."""
+
+    @property
+    def name(self) -> str:
+        """Of the Program."""
+        ...
+
+    @property
+    def block(self) -> int:
+        """Channels per block of y and z."""
+        ...
+
+    @property
+    def activation(self) -> Activation | None:
+        """Comes last."""
+        ...
+
+    @property
+    def residual(self) -> bool:
+        """Whether there is a z."""
+        ...
+
+    @property
+    def fused(self) -> bool:
+        """Whether multiply-adds round once."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +95,7 @@ class PanelKernel:
         return self.lanes * self.vectors
 
 
-def naive_panel(kernel: PanelKernel) -> Program:
+def naive_positions(kernel: OverPositions) -> Program:
     """The definition as loops: every weight, kept or not, one after another."""
     outputs = [("q", index("Q")), ("i", index("F"))]
     x = Load("x", (at("corner", "q") + at("column", "k"),))
@@ -81,24 +111,24 @@ def naive_panel(kernel: PanelKernel) -> Program:
     return Program(kernel.name, _params(kernel), _buffers(kernel), tuple(body))
 
 
-def output(kernel: PanelKernel, buffer: str, q: Index, i: Index) -> Load:
+def output(kernel: OverPositions, buffer: str, q: Index, i: Index) -> Load:
     """Row i at position q, in y or in z."""
     return Load(buffer, (at(POSITIONS[buffer], q) + distance(kernel, buffer, i),))
 
 
-def distance(kernel: PanelKernel, buffer: str, i: Index) -> Index:
+def distance(kernel: OverPositions, buffer: str, i: Index) -> Index:
     """How far from where a position begins its row i lies, in y or in z."""
     channel = at("filter", i)
     return channel // kernel.block * f"{buffer.upper()}C" + channel % kernel.block
 
 
-def epilogue(kernel: PanelKernel, y: Value, z: Value) -> Value:
+def epilogue(kernel: OverPositions, y: Value, z: Value) -> Value:
     """What becomes of a sum y, and of z where there is one."""
     value = call("add", y, z) if kernel.residual else y
     return activate(kernel.activation, value) if kernel.activation else value
 
 
-def _params(kernel: PanelKernel) -> tuple[Param, ...]:
+def _params(kernel: OverPositions) -> tuple[Param, ...]:
     names = ["Q", "F", "K"]
     strides = ["YC", "ZC"] if kernel.residual else ["YC"]
     rooms = ["XL", "YL", "ZL"] if kernel.residual else ["XL", "YL"]
@@ -109,7 +139,7 @@ def _room(name: str) -> Param:
     return Param(name, 1)
 
 
-def _buffers(kernel: PanelKernel) -> tuple[Buffer, ...]:
+def _buffers(kernel: OverPositions) -> tuple[Buffer, ...]:
     flat = (index(1),)
     buffers = [
         Buffer("x", "read", "f32", (index("XL"),), flat),

@@ -82,5 +82,5 @@ def _launches(to: Lowering, step: Step) -> Iterator[Launch]:
 
 def _in_order(step: Step) -> bool:
     """Whether launches of the step add to what others of it left."""
-    added = step.schedule is not None and bool(step.schedule.strip or step.schedule.panel)
+    added = step.schedule is not None and not step.schedule.over_filters
     return added or step.op in IN_ORDER

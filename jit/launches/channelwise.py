@@ -35,7 +35,7 @@ def margins(to: Lowering, step: Step) -> Iterator[Launch]:
 def written_slots(to: Lowering, step: Step) -> int:
     """Channel slots that the step's kernels write at every position."""
     place = to.place(step.name)
-    if step.schedule is not None and (step.schedule.panel or step.schedule.strip):
+    if step.schedule is not None and not step.schedule.over_filters:
         return place.shape[1]
     if step.op == "conv":
         return sum(strip[0].rows.size for strip in to.plan.weights[step.weight].strips)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from jit.launches.block import block_product
 from jit.launches.contraction import Contraction, contract
 from jit.launches.form import Launch, Lowering
+from jit.launches.listed import listed_conv
 from jit.launches.panel import panel_conv
 from jit.launches.winograd import winograd
 from refimpl.plan import Step, output_positions
@@ -20,7 +21,10 @@ def conv(to: Lowering, step: Step) -> Iterator[Launch]:
     residual = to.operand(step.residual) if step.residual else None
     x, y = to.operand(step.inputs[0]), to.operand(step.name)
     work = Contraction(step, x, y, residual, output_positions(to.plan, step))
-    yield from panel_conv(to, work) if work.schedule.panel else product(to, work)
+    if work.schedule.storage:
+        yield from listed_conv(to, work)
+    else:
+        yield from panel_conv(to, work) if work.schedule.panel else product(to, work)
 
 
 def product(to: Lowering, work: Contraction) -> Iterator[Launch]:

@@ -143,8 +143,8 @@ def _buffers(program: Program, kernel: PanelKernel) -> tuple[Buffer, ...]:
             (index(kernel.rows), index(1)),
         ),
         *(Buffer(name, "read", "i32", (size,), flat) for name, size in tables.items()),
-        _scratch("panel", [index("PARTS"), index("T"), index("ROOM")]),
-        _scratch("sums", [index("PARTS"), index("T"), rows, index(kernel.positions)]),
+        scratch("panel", [index("PARTS"), index("T"), index("ROOM")]),
+        scratch("sums", [index("PARTS"), index("T"), rows, index(kernel.positions)]),
     ]
     result: list[Buffer] = []
     for old in program.buffers:
@@ -154,7 +154,8 @@ def _buffers(program: Program, kernel: PanelKernel) -> tuple[Buffer, ...]:
     return tuple(result)
 
 
-def _scratch(name: str, shape: list[Index]) -> Buffer:
+def scratch(name: str, shape: list[Index]) -> Buffer:
+    """Memory of the step's own, row-major."""
     strides = [index(1)]
     for extent in reversed(shape[1:]):
         strides.append(strides[-1] * extent)

@@ -43,6 +43,12 @@ def _visit(block: Block, around: str, buffers: Mapping[str, str]) -> Block:
 
 
 def _hoist_all(body: Block, buffers: Mapping[str, str]) -> Block:
+    if len(body) > 1:  # products side by side have registers of their own
+        apart = [
+            _hoist_all((s,), {b: f"{name}{i}" for b, name in buffers.items()})
+            for i, s in enumerate(body)
+        ]
+        return tuple(s for block in apart for s in block)
     for buffer, name in buffers.items():
         body = _hoist(body, buffer, name)
     return body

@@ -110,6 +110,11 @@ class Schedule:
     any `rows` filters in any order, tiles of (1, positions), and `panel` tiles are packed at once.
     Products without positions may have strips of several tiles (`jit.kernels.block.BlockKernel`):
     `strip` filters, tiles of up to `rows` of them, (1, rows of x) computed at once.
+    With a `storage`, "csr" or "fkw", filters come one by one (`rows` is 1), each with the lists of
+    `refimpl.storage` (`jit.kernels.listed.ListedKernel`): what others do, to compare with.
+
+    `apart`: what one vector of a strip's filters, or one filter, loads is not shared with the
+    others; for comparison as well.
     """
 
     rows: int
@@ -120,16 +125,18 @@ class Schedule:
     filters_first: bool
     panel: int = 0
     strip: int = 0
+    storage: str = ""
+    apart: bool = False
 
     @property
     def grain(self) -> int:
         """Filters that the height of every strip is a multiple of."""
-        return self.rows if self.panel else self.lanes
+        return self.rows if self.panel or self.storage else self.lanes
 
     @property
     def over_filters(self) -> bool:
         """Whether strips are one tile each, their filters in vectors."""
-        return not (self.panel or self.strip)
+        return not (self.panel or self.strip or self.storage)
 
 
 @dataclass(frozen=True)

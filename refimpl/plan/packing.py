@@ -7,10 +7,22 @@ from math import prod
 
 import numpy as np
 
-from refimpl.plan.form import WIDEST, Place, Plan, Schedule, Step, output_positions, require
+from refimpl.plan.form import (
+    WIDEST,
+    Place,
+    Plan,
+    PlanError,
+    Schedule,
+    Step,
+    output_positions,
+    require,
+)
 from refimpl.plan.panels import panels_of
-from refimpl.tiles import Tile
+from refimpl.storage import FKW, StorageError
+from refimpl.tiles import Tile, unpack
 
+STORAGES = ("csr", "fkw")
+"""Formats of `refimpl.storage` that a convolution may be computed from as they are."""
 _MOST_SUMS = 256  # accumulators of a tile: no machine has as many registers
 _MOST_TILES = 1024  # tiles of a panel
 
@@ -19,14 +31,14 @@ def check_packed(step: Step, x: Place, y: Place, plan: Plan) -> None:
     """Raise PlanError unless a contraction of x to y can run as it is packed and scheduled.
 
     Columns are runs inside a block of x.  Strips are consecutive filters in whole vectors, or,
-    over panels, equally many filters in any order.
+    where vectors hold positions, equally many filters in any order.
     """
     schedule, weight = _checked_schedule(step), plan.weights[step.weight]
     bias = plan.constants.get(step.bias)
     fits = bias is not None and bias.array.shape == weight.shape[:1]
     require(fits, step.name, f"its bias is not one value for each of {weight.shape[0]} filters")
-    if schedule.panel:
-        _check_panels(step, x, plan)
+    if schedule.panel or schedule.storage:
+        _check_positions(step, x, plan)
         return
     if schedule.strip:
         _check_tiles(step, x, y, plan)
@@ -59,15 +71,18 @@ def _checked_schedule(step: Step) -> Schedule:
     sums = s.rows * prod(s.tile) // s.lanes
     require(sound and 0 <= s.panel <= _MOST_TILES, step.name, f"unsound {s}")
     require(sums <= _MOST_SUMS, step.name, f"unsound {s}")
+    kind = sum(map(bool, (s.panel, s.strip, s.storage)))
+    require(kind <= 1 and s.storage in ("", *STORAGES), step.name, f"unsound {s}")
+    require(not (s.apart and (s.strip or s.storage)), step.name, f"unsound {s}")
     return s
 
 
-def _check_panels(step: Step, x: Place, plan: Plan) -> None:
+def _check_positions(step: Step, x: Place, plan: Plan) -> None:
     """Strips hold every filter once, what fills the last one comes last; the scratch is theirs."""
     s, weight = _checked_schedule(step), plan.weights[step.weight]
-    require(step.op == "conv", step.name, f"a {step.op} over panels")
+    require(step.op == "conv", step.name, f"a {step.op} in vectors of positions")
     whole = s.tile[0] == 1 and s.tile[1] % s.lanes == 0 and s.run == 1
-    require(whole, step.name, f"panels of {s.tile} positions in vectors of {s.lanes}")
+    require(whole, step.name, f"tiles of {s.tile} positions in vectors of {s.lanes}")
     for strip in weight.strips:
         require(len(strip) == 1, step.name, f"a strip holds {len(strip)} tiles, not one")
         require(strip[0].rows.size == s.rows, step.name, f"a strip is not of {s.rows} rows")
@@ -87,6 +102,20 @@ def _check_panels(step: Step, x: Place, plan: Plan) -> None:
     places = [plan.places[name] for name in step.scratch]
     same = [(p.shape, p.layout) for p in places] == [(p.shape, p.layout) for p in wanted.values()]
     require(same, step.name, f"its scratch is not {list(wanted.values())}")
+    if s.storage:
+        require(s.rows == 1, step.name, f"{s.storage} holds filters one by one")
+        _check_storage(step, plan, found)
+
+
+def _check_storage(step: Step, plan: Plan, order: np.ndarray) -> None:
+    """The format can hold the weight, and its filters are in the order that the format has."""
+    s, tiles = _checked_schedule(step), plan.weights[step.weight]
+    try:
+        wanted = stored_order(s.storage, *unpack(tiles))
+    except StorageError as error:
+        raise PlanError(f"{step.name}: {error}") from error
+    same = np.array_equal(order, wanted)
+    require(same, step.name, f"its filters are not in the order of {s.storage}")
 
 
 def _check_tiles(step: Step, x: Place, y: Place, plan: Plan) -> None:
@@ -164,3 +193,17 @@ def _check_blocks(name: str, plan: Plan, step: Step, block: int) -> None:
         inside = row % block == 0 or row % block + rows <= block
         require(inside, name, f"strips from filter {row} straddle blocks of {block} channels")
         row += rows
+
+
+def stored_order(storage: str, weight: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """The filters of a weight (F, C, *K) in the order in which a format of `STORAGES` holds them.
+
+    Args:
+        storage: the format.
+        weight: float32.
+        stored: bool, of the same shape; False where the weight is absent.
+
+    Raises:
+        StorageError: the format cannot hold the weight.
+    """
+    return FKW.pack(weight, stored).reorder if storage == "fkw" else np.arange(len(weight))

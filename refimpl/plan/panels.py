@@ -1,10 +1,13 @@
-"""The scratch of a contraction whose vectors hold positions: three values beside its result.
+"""The scratch of a contraction whose vectors hold positions: values beside its result.
 
 planar  x as neighbouring positions read it: [N][C][D][H][stride along width][W / stride], only
         what the kernel reaches, halo included; without spatial axes [C][N].  One vector more
         at the end, since whole vectors are read
 panel   [threads][tiles][columns of a block * positions of a tile, and one vector more]
 sums    [threads][tiles][rows of all strips][positions of a tile]
+
+A step with a `storage` reads x where it is planar: there is no panel, one tile has its sums at a
+time, and what a tile reads may be past the end by a whole one.
 """
 
 from __future__ import annotations
@@ -16,8 +19,6 @@ from math import prod
 from refimpl.graph import Shape
 from refimpl.layout import plain
 from refimpl.plan.form import Place, Schedule, Step
-
-NAMES = ("planar", "panel", "sums")
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,24 @@ class Panels:
         return -(-self.weight[0] // self.schedule.rows) * self.schedule.rows
 
     @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Elements of planar, panel and sums."""
-        tiles = self.threads * self.schedule.panel
-        planar = prod(self.planar) + self.schedule.lanes
-        return planar, tiles * self.room, tiles * self.rows * self.positions
+    def slack(self) -> int:
+        """Elements behind the planar copy that may be read."""
+        return self.positions if self.schedule.storage else self.schedule.lanes
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Elements of every value, by its name, in order."""
+        planar = prod(self.planar) + self.slack
+        tiles = self.threads * max(self.schedule.panel, 1)
+        sums = tiles * self.rows * self.positions
+        if self.schedule.storage:
+            return {"planar": planar, "sums": sums}
+        return {"planar": planar, "panel": tiles * self.room, "sums": sums}
 
     def places(self, name: str) -> dict[str, Place]:
         """The places of the scratch of a step of that name."""
-        shapes = [(1, size) for size in self.sizes]
-        names = [f"{name}:{part}" for part in NAMES]
-        return {n: Place(s, plain(s), "arena") for n, s in zip(names, shapes, strict=True)}
+        shapes = {f"{name}:{part}": (1, size) for part, size in self.sizes.items()}
+        return {n: Place(s, plain(s), "arena") for n, s in shapes.items()}
 
 
 def panels_of(step: Step, weight: Sequence[int], output: Sequence[int], threads: int) -> Panels:
