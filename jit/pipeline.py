@@ -27,6 +27,7 @@ from jit.kernels.winograd import WinogradInputKernel, WinogradOutputKernel
 from jit.program import Kind, Program
 from jit.rewrite import mark
 from jit.stages.address import address
+from jit.stages.apart import apart
 from jit.stages.blocks import blocks
 from jit.stages.channels import channels
 from jit.stages.compact import compact
@@ -90,6 +91,7 @@ def conv_stages(k: ConvKernel) -> list[Stage]:
         Stage("vectorise", "make the filters of a strip vectors", lambda p: vectorise(p, k)),
         Stage("jam", "unroll the tile inside the loop over columns", jam),
         Stage("fuse", "join bias, residual and activation to the tile", fuse),
+        *_apart(k.apart, "fv"),
         Stage("promote", "hold the tile's sums in registers", promote),
         Stage(
             "reuse",
@@ -120,6 +122,7 @@ def panel_stages(k: PanelKernel) -> list[Stage]:
             "unroll the tile inside the loop over columns",
             lambda p: replace(p, body=mark(p.body, tile)),
         ),
+        *_apart(k.apart, "r"),
         Stage(
             "promote", "hold the tile's sums in registers", lambda p: promote(p, "sums", within="s")
         ),
@@ -174,6 +177,11 @@ def block_stages(k: BlockKernel) -> list[Stage]:
         _address(),
         _parallel(["s"], False),
     ]
+
+
+def _apart(wanted: bool, var: str) -> list[Stage]:
+    summary = "sum a strip's filters one after another, which share no load then"
+    return [Stage("apart", summary, lambda p: apart(p, var))] if wanted else []
 
 
 def _address() -> Stage:

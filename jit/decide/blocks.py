@@ -30,7 +30,7 @@ _PER_SUM = 2.0  # a sum that is added to y
 def block_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate]:
     """Strips of either height, if any suit."""
     filters = problem.stored.shape[0]
-    if target.grid or problem.stored.ndim != 2 or not _differ(problem):
+    if target.grid or problem.stored.ndim != 2 or not problem.reorder or not _differ(problem):
         return
     for strip in (height for height in _STRIPS if height < 2 * filters):
         schedule = _schedule(problem, target, strip)

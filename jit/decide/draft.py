@@ -33,11 +33,15 @@ class Draft:
 
 @dataclass
 class Folding:
-    """The drafts made so far, of a Graph that is walked node by node."""
+    """The drafts made so far, of a Graph that is walked node by node.
+
+    Where it does not fuse, every operator is a draft of its own.
+    """
 
     graph: Graph
     shapes: dict[str, Shape]
     aliases: Mapping[str, str]
+    fuses: bool = True
     drafts: dict[str, Draft] = field(default_factory=dict)
     uses: Counter[str] = field(default_factory=Counter)
 

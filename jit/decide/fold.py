@@ -34,8 +34,13 @@ class Folded:
     shapes: Mapping[str, Shape]
 
 
-def fold(graph: Graph) -> Folded:
+def fold(graph: Graph, *, fuses: bool = True) -> Folded:
     """The drafts of a Graph; those that no output needs are left out.
+
+    Args:
+        graph: decomposed.
+        fuses: whether biases, batch norms, additions and activations join convolutions; else they
+            are steps of their own.
 
     Raises:
         PlanError: naming the node that cannot be compiled.
@@ -44,7 +49,7 @@ def fold(graph: Graph) -> Folded:
     for name, shape in shapes.items():
         if len(shape) > DEEPEST:
             raise PlanError(f"{name}: {shape} has more than {DEEPEST} axes")
-    state = Folding(graph, shapes, _aliases(graph, shapes))
+    state = Folding(graph, shapes, _aliases(graph, shapes), fuses)
     for node in graph.nodes:
         if node.name not in state.aliases:
             _fold_node(state, node)
@@ -117,6 +122,14 @@ def _contraction(state: Folding, node: Node) -> None:
         op = "depthwise"
     else:
         weight, stored = _ungroup(weight, stored, groups)
+    if biased and not state.fuses:
+        nothing = np.zeros_like(bias)
+        product = state.between(f"{node.name}.product", state.shapes[node.name])
+        draft = Draft(product, op, (source,), given, weight, stored, nothing, dense_weights=dense)
+        source = state.add(draft)
+        draft = Draft(node.name, "affine", (source,), weight=np.ones_like(bias), bias=bias)
+        state.emit(node, draft)
+        return
     state.emit(
         node, Draft(node.name, op, (source,), given, weight, stored, bias, dense_weights=dense)
     )
@@ -157,7 +170,7 @@ def _open_contraction(state: Folding, value: str) -> Draft | None:
     source = state.source(value)
     draft = state.drafts.get(source)
     is_open = draft is not None and draft.op in ("conv", "depthwise") and not draft.activation
-    return draft if is_open and state.read_once(value) else None
+    return draft if state.fuses and is_open and state.read_once(value) else None
 
 
 def _batch_norm(state: Folding, node: Node) -> None:
@@ -200,7 +213,7 @@ def _activation(state: Folding, node: Node) -> None:
     activation = (node.op, tuple(v if isinstance(v, str) else float(v) for v in given))
     source = state.source(node.inputs[0])
     draft = state.drafts.get(source)
-    fusible = draft is not None and draft.op in _FUSIBLE
+    fusible = state.fuses and draft is not None and draft.op in _FUSIBLE
     if draft is not None and fusible and not draft.activation and state.read_once(source):
         _rename(state, node, replace(draft, activation=activation))
         return

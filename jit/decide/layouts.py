@@ -8,11 +8,14 @@ of whole blocks.  Halos are as wide as the widest reader's padding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
+
+import numpy as np
 
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded
-from refimpl.graph import Graph
+from refimpl.graph import Graph, Shape
 from refimpl.layout import Layout, plain, walks_in_blocks
 from refimpl.plan import CHANNELWISE, ELEMENTWISE
 
@@ -115,3 +118,11 @@ class Layouts:
         # Constants are repeated along channels, and wholly where they come first.
         values = [shape if v in self.constants else self.shapes[v] for v in draft.inputs]
         return 2 <= len(shape) <= 5 and walks_in_blocks(shape, values)
+
+
+def over_channels(array: np.ndarray, shape: Shape, *, whole: bool) -> np.ndarray:
+    """The array with the axes of `shape`: all channels, other axes as they are or, whole, all."""
+    full = (1,) * (len(shape) - array.ndim) + array.shape
+    sizes: Mapping[int, int] = {1: shape[1]} if not whole else dict(enumerate(shape))
+    wanted = tuple(sizes.get(axis, size) for axis, size in enumerate(full))
+    return np.broadcast_to(array.reshape(full), wanted)

@@ -43,10 +43,12 @@ def panel_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate]
 def row_order(problem: ConvProblem, rows: int) -> np.ndarray:
     """The order of the filters in strips of `rows`: as they come, or alike ones together.
 
-    The latter where it saves columns, and where the filters are not too many to compare.
+    The latter where it may be, saves columns, and the filters are not too many to compare.
     """
     keep = problem.columns
     plain = np.arange(len(keep))
+    if not problem.reorder:
+        return plain
     stored = int(union_columns(keep, plain, rows).sum()) * rows
     if stored <= 1.02 * int(keep.sum()) or len(keep) * keep.size > _MOST_COMPARED:
         return plain

@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from refimpl.graph import Shape
+from refimpl.graph import Attributes, Shape
 from refimpl.tiles import Tile
 
 
@@ -47,6 +47,23 @@ def useful_planes(
         return tuple(k for k in range(taps) if 0 <= at + k * dilation < inputs)
 
     return list(_grouped(outputs, used))
+
+
+def useful_products(given: Attributes, weight: Shape, x: Shape, outputs: Shape) -> float:
+    """The share of a convolution's products that are not with planes of padding.
+
+    Args:
+        given: its stride, padding and dilation.
+        weight: (F, C, *K).
+        x: (N, C, *S).
+        outputs: positions along every axis.
+    """
+    if len(outputs) < 3:
+        return 1.0
+    a, taps = dict(given), weight[2]
+    before, _ = a["padding"][0]
+    planes = useful_planes(outputs[0], x[2], taps, a["stride"][0], a["dilation"][0], before)
+    return useful_share(planes, taps)
 
 
 def useful_share(planes: Sequence[Planes], taps: int) -> float:

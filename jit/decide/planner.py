@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from math import prod
 
 import numpy as np
 
+from jit.decide.ablation import check_optimisations, picking, uncompacted
 from jit.decide.arena import lay_out
-from jit.decide.blocks import packed
 from jit.decide.candidates import (
     ALGORITHMS,
+    DIRECT,
     Layer,
     Pick,
     candidates,
@@ -25,11 +26,11 @@ from jit.decide.candidates import (
 from jit.decide.decompose import decompose
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded, fold
-from jit.decide.layouts import Layouts, Need
+from jit.decide.layouts import Layouts, Need, over_channels
 from jit.decide.names import unused
-from jit.decide.planes import useful_planes, useful_share
-from jit.decide.problem import Candidate, ConvProblem
-from jit.decide.schedule import heights
+from jit.decide.packing import pack_as
+from jit.decide.planes import useful_products
+from jit.decide.problem import Candidate, ConvProblem, is_steady
 from jit.decide.tasks import check_threads, divide
 from jit.target import Target
 from jit.target import target as target_named
@@ -39,7 +40,7 @@ from refimpl.layout import Layout, plain
 from refimpl.plan import ELEMENTWISE, Choice, Place, Plan, PlanError, Step, Winograd
 from refimpl.plan.panels import panels_of
 from refimpl.plan.winograd import scratch_shapes
-from refimpl.tiles import Tiles, pack
+from refimpl.tiles import Tiles
 
 
 def plan(
@@ -48,6 +49,7 @@ def plan(
     threads: int = 1,
     algorithms: Collection[str] = ALGORITHMS,
     pick: Pick = fewest_cycles,
+    without: Collection[str] = (),
 ) -> Plan:
     """Make every decision for the target.
 
@@ -61,19 +63,29 @@ def plan(
             convolution that none of them fits is computed directly. "csr" and "fkw", formats to
             compare with, are never chosen unless they are named.
         pick: takes one of the candidates that are left for a layer.
+        without: `OPTIMISATIONS` that are left out, to measure them; of direct convolutions only.
 
     Raises:
         GraphError: the Graph is ill-formed. TargetError: an unknown target.
         PlanError: an operator or shape that cannot be compiled yet, by the node's name; a weight
             that none of the formats can hold that alone were named; or more threads than the
             target's devices can run.
-        ValueError: no algorithm has the name.
+        ValueError: no algorithm or optimisation has the name, or optimisations are to be left out
+            of others than direct convolutions.
     """
     check_names(algorithms)
+    check_optimisations(without)
+    if without and set(algorithms) != {DIRECT}:
+        raise ValueError(f"to leave out {min(without)}, name {DIRECT!r} as the only algorithm")
     machine = target_named(target) if isinstance(target, str) else target
     check_threads(threads, machine)
     graphs.check(graph)
-    return _Planner(graph, machine, threads, fold(decompose(graph)), algorithms, pick).run()
+    whole = uncompacted(graph) if "compaction" in without else graph
+    folded = fold(decompose(whole), fuses="fusion" not in without)
+    pick = picking(pick, machine, without)
+    return _Planner(
+        whole, machine, threads, folded, algorithms, pick, "reorder" not in without
+    ).run()
 
 
 class _Planner:
@@ -85,9 +97,10 @@ class _Planner:
         folded: Folded,
         algorithms: Collection[str],
         pick: Pick,
+        reorder: bool,
     ):
         self.graph, self.machine, self.threads, self.folded = graph, machine, threads, folded
-        self.algorithms, self.pick = algorithms, pick
+        self.algorithms, self.pick, self.reorder = algorithms, pick, reorder
         self.shapes = folded.shapes
         self.layouts = Layouts(graph, folded, machine.lanes)
         self.steps: list[Step] = []
@@ -182,7 +195,7 @@ class _Planner:
         if draft is not None and self.layouts.in_blocks(draft):
             if draft.op in ELEMENTWISE:
                 first = value == draft.inputs[0]
-                array = _over_channels(array, self.shapes[draft.name], whole=first)
+                array = over_channels(array, self.shapes[draft.name], whole=first)
                 layout = Layout(self.machine.lanes, plain(array.shape).halo)
             else:
                 layout = self.layouts.in_blocks_for_readers(value)
@@ -239,13 +252,14 @@ class _Planner:
         covers = len(axes) != weight.ndim - 2
         spatial = (1,) * (weight.ndim - 2) if covers else tuple(axes)
         x = self.places[step.inputs[0]]
-        steady = bool(axes) and x.layout.block == self.machine.lanes and _is_steady(step)
+        steady = bool(axes) and x.layout.block == self.machine.lanes and is_steady(step.attributes)
         problem = ConvProblem(
             _required(draft.stored),
             (batch, *spatial),
             x.layout.block,
-            _useful(draft, x.shape, spatial),
+            useful_products(draft.attributes, weight.shape, x.shape, spatial),
             steady=steady,
+            reorder=self.reorder,
         )
         step = self.scheduled(draft, step, problem, batch * prod(spatial))
         return self.packed(draft, step, problem)
@@ -271,7 +285,9 @@ class _Planner:
         scratch = {self.fresh(f"{draft.name}:{what}"): shape for what, shape in wanted.items()}
         self.places |= {name: Place(shape, layout, "arena") for name, shape in scratch.items()}
         step = replace(step, scratch=tuple(scratch))
-        problem = ConvProblem(_required(draft.stored), (batch,), layout.block, panels=False)
+        problem = ConvProblem(
+            _required(draft.stored), (batch,), layout.block, panels=False, reorder=self.reorder
+        )
         return self.packed(draft, self.scheduled(draft, step, problem, rows), problem)
 
     def scheduled(self, draft: Draft, step: Step, problem: ConvProblem, times: int) -> Step:
@@ -315,46 +331,18 @@ class _Planner:
         assert schedule is not None
         if step.winograd is not None:  # a transformed kernel has no place for absent weights
             stored = np.ones(weight.shape, bool)
-        strips, order = heights(weight.shape[0], schedule.rows, schedule.grain), None
+        order = None
         if schedule.panel or schedule.storage:
             order = filter_order(weight, problem, schedule)
             scratch = panels_of(step, weight.shape, problem.output, self.threads).places(step.name)
             self.places |= scratch
             step = replace(step, scratch=tuple(scratch))
-        if schedule.strip:
-            tiles = packed(weight, stored, schedule)
-        else:
-            tiles = pack(weight, stored, strips, schedule.channel_block, order)
-        self.weights[f"{draft.name}.weight"] = tiles
+        self.weights[f"{draft.name}.weight"] = pack_as(schedule, weight, stored, order)
         self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
         return replace(step, weight=f"{draft.name}.weight", bias=f"{draft.name}.bias")
-
-
-def _useful(draft: Draft, x: Shape, outputs: Shape) -> float:
-    """The share of a convolution's products that are not with planes of padding."""
-    if len(outputs) < 3:
-        return 1.0
-    a, taps = dict(draft.attributes), _required(draft.weight).shape[2]
-    before, _ = a["padding"][0]
-    planes = useful_planes(outputs[0], x[2], taps, a["stride"][0], a["dilation"][0], before)
-    return useful_share(planes, taps)
 
 
 def _required(array: np.ndarray | None) -> np.ndarray:
     if array is None:
         raise PlanError("a step lacks its weight")
     return array
-
-
-def _is_steady(step: Step) -> bool:
-    """Whether a convolution has neither strides nor dilation."""
-    attributes = dict(step.attributes)
-    return set(attributes["stride"]) == set(attributes["dilation"]) == {1}
-
-
-def _over_channels(array: np.ndarray, shape: Shape, *, whole: bool) -> np.ndarray:
-    """The array with the axes of `shape`: all channels, other axes as they are or, whole, all."""
-    full = (1,) * (len(shape) - array.ndim) + array.shape
-    sizes: Mapping[int, int] = {1: shape[1]} if not whole else dict(enumerate(shape))
-    wanted = tuple(sizes.get(axis, size) for axis, size in enumerate(full))
-    return np.broadcast_to(array.reshape(full), wanted)

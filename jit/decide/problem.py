@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from refimpl.graph import Attributes
 from refimpl.plan import Schedule, Winograd
 from refimpl.tiles import alike
 
@@ -21,7 +22,8 @@ class ConvProblem:
     stored: bool (F, C, *K), True where a weight exists; output: (N, *spatial);
     x_block: channels per block of the input's layout; useful: the share of products that are not
     with padding, and done; panels: whether x may be packed for vectors of positions; steady:
-    whether the kernel moves by one position at a time and its taps are neighbours.
+    whether the kernel moves by one position at a time and its taps are neighbours; reorder:
+    whether strips may gather filters that are alike.
     """
 
     stored: np.ndarray
@@ -30,6 +32,7 @@ class ConvProblem:
     useful: float = 1.0
     panels: bool = True
     steady: bool = False
+    reorder: bool = True
 
     @property
     def columns(self) -> np.ndarray:
@@ -45,6 +48,12 @@ class ConvProblem:
     def alike(self) -> np.ndarray:
         """The filters in an order in which neighbours keep much the same columns."""
         return alike(self.columns, max(HEIGHTS))
+
+
+def is_steady(given: Attributes) -> bool:
+    """Whether a convolution of these attributes has neither strides nor dilation."""
+    attributes = dict(given)
+    return set(attributes["stride"]) == set(attributes["dilation"]) == {1}
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from jit.decide.arena import lay_out
-from jit.decide.blocks import packed
-from jit.decide.schedule import heights
+from jit.decide.packing import pack_as
 from refimpl.plan import Plan, PlanError, Schedule, output_positions
 from refimpl.plan.packing import stored_order
 from refimpl.plan.panels import panels_of
-from refimpl.tiles import pack, unpack
+from refimpl.tiles import unpack
 
 
 def repacked(
@@ -42,13 +41,9 @@ def repacked(
         raise PlanError(f"{name}: no step of that name has a packed weight")
     weight, held = unpack(plan.weights[step.weight])
     stored = held if stored is None else stored
-    if schedule.strip:
-        tiles = packed(weight, stored, schedule)
-    else:
-        strips = heights(weight.shape[0], schedule.rows, schedule.grain)
-        if schedule.storage:
-            order = stored_order(schedule.storage, weight, stored)
-        tiles = pack(weight, stored, strips, schedule.channel_block, order)
+    if schedule.storage:
+        order = stored_order(schedule.storage, weight, stored)
+    tiles = pack_as(schedule, weight, stored, order)
     places = dict(plan.places)
     new = replace(step, schedule=schedule)
     if step.op == "conv":

@@ -43,7 +43,8 @@ class ConvKernel:
     width; filters_first: vectorised filters are the outer loop of the tile (weights stay in a
     register while positions pass) rather than the inner one; fused: multiply-adds round once;
     grid: every tile is a work item of its own, as GPUs want it, and passes over all its columns;
-    otherwise one thread walks the tiles of a strip once for each block of channels.
+    otherwise one thread walks the tiles of a strip once for each block of channels; apart: the
+    vectors of a strip are summed one after another, to compare with.
     """
 
     rank: int
@@ -59,6 +60,7 @@ class ConvKernel:
     filters_first: bool
     fused: bool
     grid: bool = False
+    apart: bool = False
 
     @property
     def name(self) -> str:
@@ -68,6 +70,7 @@ class ConvKernel:
         parts.append(f"c{self.x_block}to{self.y_block}")
         parts += [self.activation[0]] if self.activation else []
         parts += ["add"] if self.residual else []
+        parts += ["apart"] if self.apart else []
         return "_".join(parts)
 
     @property

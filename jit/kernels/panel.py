@@ -66,7 +66,7 @@ class PanelKernel:
 
     rows: filters of a strip; lanes: positions in a vector; vectors: of a tile; pieces: vectors
     copied to pack a column of a tile; block: channels per block of y and z; fused: multiply-adds
-    round once.
+    round once; apart: a strip's filters are summed one after another, to compare with.
     """
 
     rows: int
@@ -77,6 +77,7 @@ class PanelKernel:
     activation: Activation | None
     residual: bool
     fused: bool
+    apart: bool = False
 
     @property
     def name(self) -> str:
@@ -87,6 +88,7 @@ class PanelKernel:
         ]
         parts += [self.activation[0]] if self.activation else []
         parts += ["add"] if self.residual else []
+        parts += ["apart"] if self.apart else []
         return "_".join(parts)
 
     @property

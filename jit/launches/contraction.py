@@ -116,6 +116,7 @@ def conv_kernel(to: Lowering, work: Contraction, height: int) -> ConvKernel:
         filters_first=s.filters_first,
         fused=to.target.has("fma"),
         grid=to.target.grid,
+        apart=s.apart,
     )
 
 

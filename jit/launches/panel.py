@@ -41,6 +41,7 @@ def panel_conv(to: Lowering, work: Contraction) -> Iterator[Launch]:
         step.activation,
         residual is not None,
         to.target.has("fma"),
+        s.apart,
     )
     operands = {"x": planar, "y": y, "panel": panel, "sums": sums}
     if residual:
