@@ -112,20 +112,14 @@ def panel_stages(k: PanelKernel) -> list[Stage]:
             "pack what a block of columns reads, and sum strips of kept columns over it",
             lambda p: panel(p, k),
         ),
-        Stage(
-            "positions",
-            "make neighbouring positions a vector",
-            lambda p: spread(p, "p", k.lanes, "v", "vector"),
-        ),
+        _positions(k.lanes),
         Stage(
             "jam",
             "unroll the tile inside the loop over columns",
             lambda p: replace(p, body=mark(p.body, tile)),
         ),
         *_apart(k.apart, "r"),
-        Stage(
-            "promote", "hold the tile's sums in registers", lambda p: promote(p, "sums", within="s")
-        ),
+        _sums(within="s"),
         Stage(
             "reuse",
             "load weights and inputs of a column once",
@@ -138,26 +132,19 @@ def panel_stages(k: PanelKernel) -> list[Stage]:
 
 def listed_stages(k: ListedKernel) -> list[Stage]:
     """From naive loops to tiles of positions that one filter's list passes over."""
-    tile: dict[str, Kind] = {"pb": "unroll"}
     return [
         Stage(
             "lists",
             "keep only the kept weights, filter by filter, and what they read",
             lambda p: listed(p, k),
         ),
-        Stage(
-            "positions",
-            "make neighbouring positions a vector",
-            lambda p: spread(p, "p", k.lanes, "v", "vector"),
-        ),
+        _positions(k.lanes),
         Stage(
             "jam",
             "unroll the tile inside the loop over weights",
-            lambda p: replace(p, body=mark(p.body, tile)),
+            lambda p: replace(p, body=mark(p.body, {"pb": "unroll"})),
         ),
-        Stage(
-            "promote", "hold the tile's sums in registers", lambda p: promote(p, "sums", within="i")
-        ),
+        _sums(within="i"),
         Stage("reuse", "load a weight once", lambda p: reuse(p, "j", {"values": "wreg"})),
         _address(),
         _parallel(["part"], False),
@@ -177,6 +164,16 @@ def block_stages(k: BlockKernel) -> list[Stage]:
         _address(),
         _parallel(["s"], False),
     ]
+
+
+def _positions(lanes: int) -> Stage:
+    summary = "make neighbouring positions a vector"
+    return Stage("positions", summary, lambda p: spread(p, "p", lanes, "v", "vector"))
+
+
+def _sums(within: str) -> Stage:
+    summary = "hold the tile's sums in registers"
+    return Stage("promote", summary, lambda p: promote(p, "sums", within=within))
 
 
 def _apart(wanted: bool, var: str) -> list[Stage]:
