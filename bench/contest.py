@@ -17,6 +17,7 @@ from bench.rivals import FEWER_FILTERS, HERE, Ring, Rival
 from jit.artifact import Artifact, build
 from jit.cache import CodeCache
 from jit.decide import plan as make_plan
+from jit.decide.candidates import ALGORITHMS
 from jit.devices import open_device, target_for
 from jit.executable import Executable
 from jit.session import Session
@@ -154,6 +155,8 @@ def compiled(
     graphs: Mapping[str, Graph],
     target: str,
     *,
+    direct: bool = False,
+    formats: Sequence[str] = (),
     threads: int = 1,
     tuned_on: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
@@ -163,27 +166,38 @@ def compiled(
     Args:
         graphs: by label.
         target: as `jit.target.target` knows it.
+        direct: whether one that is computed by Winograd has a variant beside it, `LABEL direct`,
+            that is not: how gains of sparse kernels are told from those of Winograd.
+        formats: of `refimpl.storage` that pruned graphs are computed from as well, in variants
+            beside them called after these.
         threads: that run each.
         tuned_on: the device on which candidates are measured; None takes the planner's word.
         tell: told what is being done, in a few words.
 
     Raises:
-        PlanError: a graph that cannot be compiled, by the node's name.
+        PlanError: a graph that cannot be compiled, or a weight that a format cannot hold, by the
+            node's name.
         DeviceError, TableError: it cannot be tuned.
     """
 
-    def planned(label: str, graph: Graph) -> Plan:
-        if tuned_on is None:
-            return make_plan(graph, target, threads)
-
+    def variant(label: str, graph: Graph, algorithms: Sequence[str] = ALGORITHMS) -> Variant:
         def progress(known: int, wanted: int) -> None:
             tell(f"tuning {label}: {known} of {wanted} candidates are known")
 
-        cache = CodeCache.of_user()
-        return tune(graph, tuned_on, target, threads=threads, cache=cache, tell=progress)
+        if tuned_on is None:
+            plan = make_plan(graph, target, threads, algorithms)
+        else:
+            options = {"threads": threads, "algorithms": algorithms, "cache": CodeCache.of_user()}
+            plan = tune(graph, tuned_on, target, tell=progress, **options)
+        return Variant(label, graph, plan, build(plan))
 
-    plans = {label: planned(label, graph) for label, graph in graphs.items()}
-    return [Variant(label, graphs[label], p, build(p)) for label, p in plans.items()]
+    made = []
+    for label, graph in graphs.items():
+        made.append(variant(label, graph))
+        tiled = any(step.winograd for step in made[-1].plan.steps)
+        others = [*(["direct"] if direct and tiled else []), *(formats if graph.sparsity else ())]
+        made += [variant(f"{label} {other}", graph, (other,)) for other in others]
+    return made
 
 
 def contest(

@@ -11,9 +11,13 @@ from rich.table import Table
 from bench.contest import OURS, Contest, compiled, contest, target_of
 from bench.rivals import HERE, SPARSE_PEER, rivals
 from bench.shape import LayerShape, layer_graph, layer_shape
-from refimpl.schemes import Dense, Scheme, Scope, scheme_from_text
+from jit.target import target as target_named
+from refimpl.schemes import Dense, Pattern, Scheme, Scope, scheme_from_text
 
 DENSE, PRUNED = f"{OURS}dense", f"{OURS}pruned"
+DIRECT = " direct"
+"""What the labels of contestants of ours end with that are computed directly beside ones that are
+computed by Winograd."""
 
 PEERS_OF_LAYERS = ("torch", "onnxruntime", "openvino", "ncnn", "mnn", "mnn-accurate")
 """Peers that are given plain arrays, as ours are.  Torch's channels-last is fed in its own layout,
@@ -30,8 +34,9 @@ class LayerReport:
         kept: the share of weights that its mask really keeps.
         device: where ours ran; peers ran on this machine.
         target: what ours was compiled for.
-        contest: costs, errors and speed-ups of `DENSE`, `PRUNED` (unless the scheme is dense)
-            and the peers.
+        contest: costs, errors and speed-ups of `DENSE`, `PRUNED` (unless the scheme is dense),
+            both computed directly too where the planner prefers Winograd, the pruned layer from
+            CSR, and FKW where it has patterns, and the peers.
     """
 
     layer: LayerShape
@@ -61,6 +66,14 @@ class LayerReport:
             "target": self.target,
             **self.contest.json(),
         }
+
+
+def formats_of(layer: LayerShape, scheme: Scheme, target: str) -> tuple[str, ...]:
+    """Formats of `refimpl.storage` that a pruned layer may be computed from, to compare with."""
+    each_channel_alone = layer.groups == layer.weight[0] > 1
+    if each_channel_alone or target_named(target).grid:
+        return ()
+    return ("csr", "fkw") if isinstance(scheme, Pattern) else ("csr",)
 
 
 def bench_layer(
@@ -108,6 +121,6 @@ def bench_layer(
     if peers is None and device in HERE:
         peers = (*PEERS_OF_LAYERS, SPARSE_PEER)
     chosen_peers = rivals(graphs["dense"], thin, peers, device)
-    variants = compiled(graphs, machine)
+    variants = compiled(graphs, machine, direct=True, formats=formats_of(shape, chosen, machine))
     result = contest(variants, chosen_peers, device=device, rounds=rounds, seed=seed, tell=tell)
     return LayerReport(shape, chosen, kept, device, variants[0].plan.target, result)

@@ -2,8 +2,8 @@
 
     python -m bench.schemes conv2d:256x256x3x3@28x28 --keep 0.28 --target x86-64-avx512
 
-Nothing is run: masks are random, cycles are the planner's prediction.  `python -m bench.layer`
-measures one of them.
+Nothing is run: masks are random, cycles are the planner's prediction.  Gains are over the dense
+layer's direct kernel, and over its best.  `gossamer bench --layer` measures one of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from bench.errors import BenchError
 from bench.shape import LayerShape, layer_graph, layer_shape
 from jit.decide import plan
+from jit.decide.candidates import ALGORITHMS, DIRECT
 from jit.target import TargetError
 from refimpl.plan import Plan, PlanError, Step, stored_macs
 from refimpl.schemes import SchemeError, scheme_from_text
@@ -43,7 +44,9 @@ class Cost:
         scheme: in the grammar of `refimpl.schemes`.
         kept: share of the weights that the mask keeps.
         stored: multiply-adds performed for every one with a kept weight; 1 is the least.
-        gain: predicted cycles of the dense layer for one of these.
+        gain: predicted cycles of the dense layer, computed directly as this one is, for one of
+            these.
+        gain_of_best: the same over the dense layer's best, which may be Winograd.
         winner, reason: of the planner's choice.
     """
 
@@ -51,6 +54,7 @@ class Cost:
     kept: float
     stored: float
     gain: float
+    gain_of_best: float
     winner: str
     reason: str
 
@@ -70,6 +74,7 @@ def scheme_costs(
         PlanError, TargetError: the layer cannot be compiled; the target is unknown.
     """
     _, dense = _planned(layer, "dense", 1.0, target)
+    _, best = _planned(layer, "dense", 1.0, target, ALGORITHMS)
     found = []
     for scheme in schemes:
         try:
@@ -82,6 +87,7 @@ def scheme_costs(
                 step.kept_macs / step.dense_macs,
                 stored_macs(made, step) / max(step.kept_macs, 1),
                 dense.choice.cycles / max(step.choice.cycles, 1),
+                best.choice.cycles / max(step.choice.cycles, 1),
                 step.choice.winner,
                 step.choice.reason,
             )
@@ -89,9 +95,16 @@ def scheme_costs(
     return found
 
 
-def _planned(layer: LayerShape, scheme: str, keep: float, target: str) -> tuple[Plan, Step]:
+def _planned(
+    layer: LayerShape,
+    scheme: str,
+    keep: float,
+    target: str,
+    algorithms: Sequence[str] = (DIRECT,),
+) -> tuple[Plan, Step]:
     """The plan of a layer, and the step that multiplies."""
-    made = plan(layer_graph(layer, scheme_from_text(scheme), keep), target, algorithms=("direct",))
+    graph = layer_graph(layer, scheme_from_text(scheme), keep)
+    made = plan(graph, target, algorithms=algorithms)
     return made, next(s for s in made.steps if s.schedule is not None)
 
 
@@ -110,12 +123,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = scheme_costs(layer_shape(given.layer), given.keep, given.target)
     except (BenchError, PlanError, TargetError) as error:
         parser.exit(2, f"{error}\n")
-    rows = [("scheme", "kept", "stored/kept", "gain", "how", "why")]
+    rows = [("scheme", "kept", "stored/kept", "gain", "of best", "how", "why")]
     rows += [
-        (c.scheme, f"{c.kept:.0%}", f"{c.stored:.2f}", f"{c.gain:.2f}", c.winner, c.reason)
+        (
+            c.scheme,
+            f"{c.kept:.0%}",
+            f"{c.stored:.2f}",
+            f"{c.gain:.2f}",
+            f"{c.gain_of_best:.2f}",
+            c.winner,
+            c.reason,
+        )
         for c in found
     ]
-    print("\n".join(columns(rows, right={1, 2, 3})))
+    print("\n".join(columns(rows, right={1, 2, 3, 4})))
     return 0
 
 

@@ -562,7 +562,8 @@ def test_a_layer_end_to_end() -> None:
     )
     comparison = report.contest.comparison
     assert report.correct
-    assert [row.label for row in comparison.rows] == [DENSE, PRUNED, "onnxruntime"]
+    csr = f"{PRUNED} csr"
+    assert [row.label for row in comparison.rows] == [DENSE, PRUNED, csr, "onnxruntime"]
     assert all(row.rounds and not row.refusal for row in comparison.rows)
     positions = 3 * 5 * 7
     work = comparison.row(PRUNED).work
@@ -572,8 +573,8 @@ def test_a_layer_end_to_end() -> None:
     assert set(report.contest.steps[PRUNED]) == {"x:in", "y", "y:out"}
     held = json.loads(json.dumps(report.json()))
     assert held["layer"] == "conv3d:20x9x3x3x3@3x5x7"
-    assert held["contestants"][2]["speedup"]["p50"] > 0
-    assert report.table().row_count == 3
+    assert held["contestants"][3]["speedup"]["p50"] > 0
+    assert report.table().row_count == 4
 
 
 def test_a_dense_layer_has_no_pruned_contestant() -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from gossamer.cli.models import Shapes, Threads, plan_of
+from gossamer.cli.models import Shapes, Threads, graph_or_plan, plan_of
 from gossamer.cli.output import print_out, show_json, show_line, show_table, working
 from gossamer.errors import ModelError
 from gossamer.front import compile as load_on
 from gossamer.network import Network
 from gossamer.profile import HEADINGS
 from jit.inputs import random_inputs
+from refimpl.plan import Plan
 
 
 def bench(
@@ -28,6 +29,7 @@ def bench(
     runs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     threads: Threads = None,
     shape: Shapes = None,
+    ablate: Annotated[bool, Parameter(negative=())] = False,
     json: bool = False,
 ) -> int:
     """Time a plan per layer, or a made-up layer against its dense self and the peers here.
@@ -37,6 +39,8 @@ def bench(
     Example: `gossamer bench net.safetensors --device host`
 
     Example: `gossamer bench --layer conv3d:256x256x3x3x3@8x28x28 --scheme kgs:8x4 --keep 0.28`
+
+    Example: `gossamer bench --layer conv2d:256x256x3x3@56x56 --scheme kgs:8x4 --keep 0.1 --ablate`
 
     Parameters
     ----------
@@ -54,6 +58,9 @@ def bench(
         What to compile for where there is no plan yet.
     runs
         Timed runs: 50 of a plan, 15 rounds of a layer and the peers, where not given.
+    ablate
+        What each optimisation is worth instead: plans with none of them to all, and all but each,
+        of a layer (with a ReLU) or of a model, computed directly; on one thread.
     json
         Print JSON.
     """
@@ -63,6 +70,9 @@ def bench(
         raise ModelError("--shape is for a MODEL; a --layer says its input's size after the @")
     if layer is not None and threads:
         raise ModelError("--threads is for a MODEL; a --layer is timed on one, as its peers are")
+    if ablate:
+        options = {"device": device, "target": target, "rounds": runs or 15}
+        return _ablate(model, layer, scheme, keep, shape, threads, options, json)
     if layer is not None:
         return _layer(layer, scheme, keep, device, target, runs or 15, json)
     assert model is not None
@@ -91,6 +101,37 @@ def _layer(
 
     with working(f"timing {layer} on {device}"):
         report = bench_layer(layer, scheme, keep, device=device, target=target, rounds=runs)
+    if json:
+        show_json(report.json())
+    else:
+        print_out(report.table())
+    return 0 if report.correct else 1
+
+
+def _ablate(
+    model: str | None,
+    layer: str | None,
+    scheme: str,
+    keep: float,
+    shape: list[str] | None,
+    threads: int | None,
+    options: dict[str, Any],
+    json: bool,
+) -> int:
+    from bench.ablation import ablate, ablate_layer
+
+    if threads not in (None, 1):
+        raise ModelError("--ablate is timed on one thread; leave out --threads")
+    if layer is not None:
+        with working(f"timing {layer} on {options['device']}"):
+            report = ablate_layer(layer, scheme, keep, **options)
+    else:
+        assert model is not None
+        graph = graph_or_plan(model, shape)
+        if isinstance(graph, Plan):
+            raise ModelError(f"{model} is a plan, which is made already; --ablate takes its model")
+        with working(f"timing {model} on {options['device']}"):
+            report = ablate(graph, model, **options)
     if json:
         show_json(report.json())
     else:
