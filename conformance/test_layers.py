@@ -1,9 +1,11 @@
 """Every layer, drawn: right on the device, exactly or within its bound."""
 
 import pytest
+from hypothesis import strategies as st
 
 from conformance import strategies
 from conformance.suite import Suite
+from jit.target import target
 
 FAMILIES = {
     "convolutions": (strategies.conv_layers, 160),
@@ -37,3 +39,11 @@ def test_drawn(suite: Suite, target_name: str, family: str) -> None:
 def test_drawn_by_winograd(suite: Suite, target_name: str) -> None:
     """Convolutions tile by tile agree with the reference, whatever the tiles."""
     suite.hold(strategies.tiled_cases(strategies.tiled_layers()), target_name, 80)
+
+
+def test_drawn_to_compare_with(suite: Suite, target_name: str) -> None:
+    """Layers from CSR and FKW, and without optimisations, agree with the reference."""
+    if target(target_name).grid:
+        pytest.skip("CSR and FKW are for CPUs")
+    layers = st.one_of(strategies.conv_layers(), strategies.linear_layers())
+    suite.hold(strategies.compared_cases(layers), target_name, 60)

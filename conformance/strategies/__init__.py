@@ -6,7 +6,7 @@ purpose: 1, primes, and one less or more than a vector.  Simple choices come fir
 shrinks to something a person can read.
 """
 
-from conformance.strategies.cases import Case, cases, tiled_cases
+from conformance.strategies.cases import Case, cases, compared_cases, tiled_cases
 from conformance.strategies.contractions import (
     conv_layers,
     embeddings,
@@ -31,6 +31,7 @@ __all__ = [
     "Case",
     "branched",
     "cases",
+    "compared_cases",
     "conv_layers",
     "elements",
     "embeddings",

@@ -11,19 +11,21 @@ from conformance.cuts import Cut
 from conformance.layers import Net
 from conformance.strategies.parts import sizes
 from conformance.values import EXACT, KINDS, Kind, Values
-from jit.decide.candidates import ALGORITHMS
+from jit.decide import OPTIMISATIONS
+from jit.decide.candidates import ALGORITHMS, DIRECT
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case of the suite: a net, its numbers, how it is cut, LLVM's code generation level, and
-    what its convolutions may be computed by."""
+    """One case of the suite: a net, its numbers, how it is cut, LLVM's code generation level,
+    what its convolutions may be computed by, and the optimisations that it is made without."""
 
     net: Net
     values: Values
     cut: Cut | None = None
     level: int = 0
     algorithms: tuple[str, ...] = ALGORITHMS
+    without: tuple[str, ...] = ()
 
 
 @st.composite
@@ -61,3 +63,15 @@ def tiled_cases(draw: DrawFn, structures: SearchStrategy[tuple[Net, tuple[int, .
     case = draw(cases(st.just(net)))
     name = f"winograd F({','.join(map(str, outputs))})"
     return replace(case, cut=None, algorithms=(name,))
+
+
+@st.composite
+def compared_cases(draw: DrawFn, structures: SearchStrategy[Net]) -> Case:
+    """A net computed as others do, to compare with: from CSR or FKW, or without optimisations."""
+    case = replace(draw(cases(structures)), cut=None)
+    how = draw(st.sampled_from((("csr",), ("csr", "fkw"), (DIRECT,))))
+    if how != (DIRECT,):
+        return replace(case, algorithms=how)
+    names = sorted(OPTIMISATIONS)
+    left_out = draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+    return replace(case, algorithms=how, without=tuple(sorted(left_out)))
