@@ -84,14 +84,14 @@ class Ablation:
     def table(self) -> Table:
         """For people."""
         timed = self.contest.comparison.unit == "ns"
-        cost = "ms" if timed else "Minstr"
+        costs = ("ms", "gain", "p10-p90") if timed else ("Minstr", "gain")
         title = f"{self.subject}  on {self.device}, for {self.target}"
-        table = plain_table(title, "", cost, "gain", "p10-p90", "of none", "PatDNN")
+        table = plain_table(title, "", *costs, "of none", "PatDNN")
         for rung in self.added:
-            table.add_row(*self._cells(rung), PUBLISHED.get(rung.optimisation, ""))
+            table.add_row(*self._cells(rung, timed), PUBLISHED.get(rung.optimisation, ""))
         table.add_section()
         for rung in self.removed:
-            table.add_row(*self._cells(rung), "")
+            table.add_row(*self._cells(rung, timed), "")
         meant = [f"{name}: {meaning}" for name, meaning in OPTIMISATIONS.items()]
         same = [
             f"{r.label}: the same plan as {r.measured}"
@@ -111,16 +111,17 @@ class Ablation:
         )
         return table
 
-    def _cells(self, rung: Rung) -> list[str]:
+    def _cells(self, rung: Rung, timed: bool) -> list[str]:
         row = self.contest.comparison.row(OURS + rung.measured)
         if not row.rounds:
-            return [rung.label, "-", "NOT MEASURED", "-", "-"]
-        of_none = self.contest.comparison.speedup(OURS + rung.measured, OURS + NONE) or 0.0
-        cells = [rung.label, figures(row.cost(50) / 1e6), "", "", f"{of_none:.2f}"]
+            return [rung.label, "NOT MEASURED", *[""] * (3 if timed else 2)]
+        gain, spread = "", ""
         if rung.optimisation:
-            low, gain, high = (self.gain(rung, q) or 0.0 for q in SPREAD)
-            cells[2:4] = [f"{gain:.2f}", f"{low:.2f}-{high:.2f}"]
-        return cells
+            low, middle, high = (self.gain(rung, q) or 0.0 for q in SPREAD)
+            gain, spread = f"{middle:.2f}", f"{low:.2f}-{high:.2f}"
+        of_none = self.contest.comparison.speedup(OURS + rung.measured, OURS + NONE) or 0.0
+        cells = [rung.label, figures(row.cost(50) / 1e6), gain, *([spread] if timed else [])]
+        return [*cells, f"{of_none:.2f}"]
 
     def json(self) -> dict[str, Any]:
         """For machines."""
