@@ -126,8 +126,7 @@ class Suite:
     def check(self, case: Case, target_name: str) -> float:
         """Check one case under every placement of buffers; the largest share of a bound used."""
         graph, inputs = build(case.net, case.values)
-        how = {"algorithms": case.algorithms, "without": case.without}
-        plan = make_plan(graph, target_name, **how)
+        plan = make_plan(graph, target_name, algorithms=case.algorithms, without=case.without)
         if case.cut is not None:
             plan = recut(plan, case.cut)
         if case.values.kind in EXACT:

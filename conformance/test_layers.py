@@ -45,5 +45,5 @@ def test_drawn_to_compare_with(suite: Suite, target_name: str) -> None:
     """Layers from CSR and FKW, and without optimisations, agree with the reference."""
     if target(target_name).grid:
         pytest.skip("CSR and FKW are for CPUs")
-    layers = st.one_of(strategies.conv_layers(), strategies.linear_layers())
-    suite.hold(strategies.compared_cases(layers), target_name, 60)
+    drawn = (strategies.conv_layers(), strategies.patterned_layers(), strategies.linear_layers())
+    suite.hold(strategies.compared_cases(st.one_of(*drawn)), target_name, 100)

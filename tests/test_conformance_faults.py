@@ -5,26 +5,30 @@ from collections.abc import Sequence
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from conformance import primitives
 from conformance.backend import DeviceBackend
 from conformance.faults import FAULTS, Fault, planted
-from conformance.strategies import Case, cases
+from conformance.strategies import Case, cases, compared_cases, conv_layers, patterned_layers
 from conformance.suite import PROFILES, Suite
 from conformance.test_layers import FAMILIES
 from jit.session import DeviceError
 from jit.target import llvm_target
 
+COMPARED = (compared_cases(st.one_of(conv_layers(), patterned_layers())), 100)
+"""Layers from CSR and FKW, and without optimisations, and how many of them."""
 
-def drawn(family: str) -> list[Case]:
+
+def drawn(structures: SearchStrategy[Case], examples: int) -> list[Case]:
     """As many cases as the quick profile draws."""
-    structures, examples = FAMILIES[family]
     found: list[Case] = []
 
     @settings(max_examples=examples, database=None, phases=[Phase.generate],
               deadline=None, suppress_health_check=list(HealthCheck))  # fmt: skip
     @seed(1)
-    @given(cases(structures()))
+    @given(structures)
     def collect(case: Case) -> None:
         found.append(case)
 
@@ -35,7 +39,8 @@ def drawn(family: str) -> list[Case]:
 @pytest.fixture(scope="module")
 def pool() -> list[Case]:
     """Cases of every family in turn."""
-    rows = itertools.zip_longest(*(drawn(family) for family in FAMILIES))
+    families = [(cases(structures()), examples) for structures, examples in FAMILIES.values()]
+    rows = itertools.zip_longest(*(drawn(*family) for family in (*families, COMPARED)))
     return [case for row in rows for case in row if case is not None]
 
 

@@ -44,8 +44,9 @@ from jit.kernels.matmul import MatmulKernel
 from jit.kernels.norms import LocalResponseKernel, NormKernel
 from jit.kernels.plain import MapKernel, ReduceKernel
 from jit.kernels.recurrent import CellKernel
-from jit.launches import Ref, channelwise, contraction, recurrence
+from jit.launches import Ref, channelwise, contraction, listed, recurrence
 from jit.program import Call, Const, If, Program, Store, map_stores
+from jit.stages import apart
 
 
 def _drop_values(values, offsets, first, strips):
@@ -257,5 +258,14 @@ FAULTS = (
     Fault("values share memory", result(
         arena, "place_by_liveness", lambda made, *_: (
             {n: replace(p, offset=0) for n, p in made[0].items()}, made[1]))),
+    # -- lists, and optimisations left out -----------------------------------------------------
+    Fault("a tile of lists leaves its last position to the next one", result(
+        listed, "covers", lambda made, *_: (made[0], np.maximum(made[1] - 1, 0)))),
+    Fault("a kept weight is multiplied with its neighbour's input", result(
+        listed, "_csr", lambda made, *_: {**made, "group": np.roll(made["group"], 1)})),
+    Fault("kernels of one pattern are read by another", result(
+        listed, "_fkw", lambda made, *_: {**made, "tap": made["tap"][::-1]})),
+    Fault("of vectors that are summed apart the last is left out", result(
+        apart, "_loop", lambda made, *_: made and replace(made, hi=made.hi - 1))),
 )  # fmt: skip
 """Every mistake, most of them silent: nothing but a comparison of values shows them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from hypothesis import strategies as st
@@ -44,6 +45,19 @@ def conv_layers(draw: DrawFn) -> Net:
         activation=draw(maybe_activated()), scheme=scheme, keep=keep,
     )  # fmt: skip
     return Net((batch, channels * groups, *spatial), (layer,))
+
+
+@st.composite
+def patterned_layers(draw: DrawFn) -> Net:
+    """One convolution whose kernels keep a pattern each, or nothing: what FKW can hold."""
+    net = draw(conv_layers())
+    (layer,) = net.layers
+    assert isinstance(layer, Conv)
+    positions = prod(layer.kernel)
+    entries = draw(st.integers(1, max(1, positions // 2)))
+    share = draw(st.sampled_from((0.99, 0.6))) * entries / positions
+    scheme = f"pattern:{entries}x{draw(st.sampled_from((8, 2)))}"
+    return replace(net, layers=(replace(layer, scheme=scheme, keep=share),))
 
 
 @st.composite

@@ -28,7 +28,7 @@ def listed_schedules(
     """The best tile of every format that is asked for, where it can hold the weight."""
     if target.grid or not problem.panels:
         return
-    for storage in STORAGES:
+    for storage in reversed(STORAGES):  # of equals FKW comes first: it has fewer indices
         entries = _entries(problem.stored, storage) if storage in wanted else 0
         if entries:
             found = _tiles(problem, target, storage)
