@@ -318,6 +318,7 @@ class _Planner:
             step.attributes,
             step.activation,
             problem.stored.shape,
+            problem.reorder,
             self.threads,
         )
         # Frozen dataclasses of names and numbers: their repr is exact.
