@@ -18,8 +18,9 @@ from jit.target import target
 from jit.tune import LatencyTable, TableError
 from jit.tune.table import machine_digest
 from jit.tune.tuner import promising
-from refimpl.graph import Constant, Graph, Node, attributes
+from refimpl.graph import Constant, Graph, Node, Sparsity, attributes
 from refimpl.plan import Schedule
+from refimpl.schemes import Unstructured
 
 RNG = np.random.default_rng(5)
 
@@ -149,10 +150,24 @@ def test_the_best_of_every_kind_is_tried_however_slow_it_should_be():
     strip = Schedule(16, 16, (1, 4), 1, 8, False)
     panel = replace(strip, rows=8, panel=1)
     found = [Candidate(f"s{i}", 1.0 + i, strip) for i in range(30)]
-    found += [Candidate("p0", 100.0, panel), Candidate("p1", 101.0, panel)]
+    listed = replace(strip, rows=1, storage="csr")
+    found += [Candidate("p0", 5.0, panel), Candidate("p1", 5.5, panel), Candidate("c", 7.0, listed)]
     assert promising(found) == ("s0", "s1", "p0")
     near = [Candidate(f"s{i}", 1 + i / 100, strip) for i in range(30)]
     assert len(promising(near)) == 10
+
+
+def test_formats_that_are_otherwise_taken_by_name_alone_are_tried(path):
+    keep = RNG.random((17, 17, 3, 3)) < 0.1
+    weight = np.where(keep, GRAPH.constants["first.w"].array, np.float32(0))
+    sparse = replace(
+        GRAPH,
+        constants={**GRAPH.constants, "first.w": Constant(weight)},
+        sparsity={"first.w": Sparsity(Unstructured(), Constant(keep))},
+    )
+    made = gossamer.tune(sparse, table=path)
+    first = next(step for step in made.steps if step.schedule is not None)
+    assert "csr" in dict(first.choice.seconds)
 
 
 def test_a_plan_without_measurement_says_nothing_of_time():

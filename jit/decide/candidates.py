@@ -154,7 +154,7 @@ def _reason(problem: ConvProblem, picked: Picked, target: Target) -> str:
 
 def _cut(problem: ConvProblem, s: Schedule) -> str:
     if s.storage:
-        return f"one filter by {prod(s.tile)} positions, as it was asked for"
+        return f"one filter by {prod(s.tile)} positions, x read where it lies"
     real = int(problem.stored.sum())
     strips = strip_columns(problem.columns, heights(problem.stored.shape[0], s.rows, s.lanes))
     held = sum(columns * height for columns, height in strips)

@@ -27,9 +27,14 @@ from jit.target import target as target_named
 from jit.tune.table import LatencyTable
 from refimpl.graph import Graph
 from refimpl.plan import Plan
+from refimpl.plan.packing import STORAGES
 
+TRIED = (*ALGORITHMS, *STORAGES)
+"""What is tried unless it is restricted."""
 _WITHIN = 2.5
 """Times the predicted cycles of the best within which a candidate may still win."""
+_KINDS_WITHIN = 6.0
+"""The same for the best of a kind, since the model may be wrong about a kind as a whole."""
 _MOST = 10
 """Candidates of a layer that are timed."""
 _TURNS = 3
@@ -49,7 +54,7 @@ def tune(
     target: str | None = None,
     *,
     threads: int = 1,
-    algorithms: Collection[str] = ALGORITHMS,
+    algorithms: Collection[str] = TRIED,
     table: Path | None = None,
     cache: CodeCache | None = None,
     tell: Tell = lambda *_: None,
@@ -60,7 +65,9 @@ def tune(
         graph: of the network.
         device: as `jit.devices.open_device` takes it.
         target: that it runs code for; None is what the device's name says.
-        threads, algorithms: as `jit.decide.plan` takes them.
+        threads: as `jit.decide.plan` takes them.
+        algorithms: as well; formats that the planner takes by name alone are among them, since
+            measurement needs no model.
         table: file in which times are found and kept; None is the one in the user's folder.
         cache: of compiled code.
         tell: is told of the progress.
@@ -177,13 +184,11 @@ class _Contests:
 
 
 def promising(candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """The names of the candidates that are worth timing, the best by prediction first.
-
-    The best of every kind is among them, since the model may be wrong about a kind as a whole.
-    """
+    """The names of the candidates that are worth timing, the best by prediction first."""
     ranked = sorted(candidates, key=lambda candidate: candidate.cycles)
-    kinds = {_kind(candidate): candidate.name for candidate in reversed(ranked)}
-    near = [c.name for c in ranked if c.cycles <= _WITHIN * ranked[0].cycles][:_MOST]
+    least = ranked[0].cycles
+    kinds = {_kind(c): c.name for c in reversed(ranked) if c.cycles <= _KINDS_WITHIN * least}
+    near = [c.name for c in ranked if c.cycles <= _WITHIN * least][:_MOST]
     wanted = {*near, *kinds.values()}
     return tuple(candidate.name for candidate in ranked if candidate.name in wanted)
 
@@ -192,7 +197,9 @@ def _kind(candidate: Candidate) -> str:
     schedule = candidate.schedule
     if candidate.winograd is not None:
         return "winograd"
-    return "panel" if schedule.panel else "blocks" if schedule.strip else "strips"
+    return schedule.storage or (
+        "panel" if schedule.panel else "blocks" if schedule.strip else "strips"
+    )
 
 
 def _named(candidates: Sequence[Candidate], name: str) -> Candidate:
