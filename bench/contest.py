@@ -23,7 +23,7 @@ from jit.executable import Executable
 from jit.session import Session
 from jit.tune import tune
 from refimpl.graph import Graph
-from refimpl.plan import Plan, stored_macs
+from refimpl.plan import CONVOLUTIONS, Plan, stored_macs
 
 _STEP_TURNS, _STEP_RUNS = 5, 3
 
@@ -293,7 +293,7 @@ def _entry(variant: Variant, mine: Ours, ring: Ring) -> Entry:
 def work(plan: Plan) -> Work:
     """Multiply-accumulates of one run of the Plan."""
     steps = [step for step in plan.steps if step.dense_macs]
-    stored = sum(stored_macs(plan, s) if s.op == "conv" else s.kept_macs for s in steps)
+    stored = sum(stored_macs(plan, s) if s.op in CONVOLUTIONS else s.kept_macs for s in steps)
     return Work(sum(s.dense_macs for s in steps), sum(s.kept_macs for s in steps), stored)
 
 

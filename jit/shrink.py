@@ -15,8 +15,9 @@ from refimpl.layout import Layout
 from refimpl.plan import Choice, Place, Plan, PlanError, Step, Winograd, output_positions
 from refimpl.plan.packing import stored_order
 from refimpl.plan.panels import panels_of
-from refimpl.plan.winograd import points, scratch_shapes, tile_counts
+from refimpl.plan.winograd import scratch_shapes
 from refimpl.tiles import pack, unpack
+from refimpl.winograd import points, tile_counts
 
 _MACS = 100_000
 

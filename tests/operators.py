@@ -70,6 +70,10 @@ EXAMPLES = {
         [(2, 4, 5, 3), (4, 3, 3, 1), (6,)],
         {**WINDOW2, "output_padding": (1, 0), "dilation": (1, 2), "groups": 2},
     ),
+    "winograd_conv": (
+        [(2, 4, 5, 3), (6, 4, 4, 4), (6,)],
+        {"outputs": (2, 3), "padding": ((1, 0), (0, 1))},
+    ),
     "matmul": ([(3, 1, 5, 2), (4, 2, 7)], {}),
     "rnn": (LAYER, {"activation": "relu", "reverse": True}),
     "gru": (GRU, {"linear_before_reset": False, "reverse": False}),

@@ -22,6 +22,7 @@ def test_every_operator_says_its_equation_and_means_its_attributes(name):
 
 
 CONV1 = {"stride": (1,), "padding": ((0, 0),), "dilation": (1,), "groups": 1}
+TILED1 = {"outputs": (2,), "padding": ((0, 0),)}
 TRANSPOSE1 = {**CONV1, "output_padding": (0,)}
 SLICE = {"axis": 1, "start": 0, "step": 1, "size": 2}
 PAD = {"padding": ((0, 0), (1, 2)), "mode": "constant", "value": 0.0}
@@ -40,6 +41,12 @@ POOL2 = {"kernel": (3, 3), "stride": (1, 1), "padding": ((0, 0), (0, 0)), "ceil_
         ("conv", [(4, 5), (2, 4)], CONV1, "spatial"),
         ("conv", [(1, 4, 5), (2, 4, 1), (3,)], CONV1, "bias"),
         ("linear", [(2, 3), (4, 5)], {}, "3 channels"),
+        ("winograd_conv", [(1, 4, 5), (2, 3, 4)], TILED1, "4 channels"),
+        ("winograd_conv", [(1, 4, 5), (2, 4, 2)], TILED1, "no transforms"),
+        ("winograd_conv", [(1, 4, 9), (2, 4, 9)], TILED1, "no transforms"),
+        ("winograd_conv", [(1, 4, 3), (2, 4, 4)], TILED1, "do not fit into"),
+        ("winograd_conv", [(1, 4, 5), (2, 4, 4)], TILED1 | {"outputs": (2, 2)}, "outputs"),
+        ("winograd_conv", [(1, 4, 5), (2, 4, 4), (3,)], TILED1, "bias"),
         ("conv_transpose", [(1, 4, 5), (3, 2, 1)], TRANSPOSE1, "4 channels"),
         ("conv_transpose", [(1, 3, 5), (3, 2, 1)], TRANSPOSE1 | {"groups": 2}, "do not divide"),
         ("conv_transpose", [(1, 4, 5), (4, 2, 1), (3,)], TRANSPOSE1, "bias"),

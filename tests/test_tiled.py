@@ -24,9 +24,9 @@ from refimpl.bounds import bounded_step
 from refimpl.graph import Constant, Graph, Node, Sparsity, attributes
 from refimpl.graph import evaluate as evaluate_graph
 from refimpl.plan import PlanError, Schedule, check, evaluate
-from refimpl.plan.winograd import scratch_shapes, transforms
+from refimpl.plan.winograd import scratch_shapes
 from refimpl.schemes import scheme_from_text
-from refimpl.winograd import convolve, denominator, transform_weight
+from refimpl.winograd import convolve, denominator, transform_weight, transforms
 
 
 def graph(filters, channels, kernel, size, *, batch=1, residual=False, stride=1, seed=0, w=None):

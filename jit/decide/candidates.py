@@ -14,7 +14,7 @@ from jit.decide.listed import listed_schedules
 from jit.decide.panels import panel_schedules, row_order, union_columns
 from jit.decide.problem import Candidate, ConvProblem
 from jit.decide.schedule import heights, strip_columns, strip_schedules
-from jit.decide.winograd import WINOGRAD, named_tile, ways
+from jit.decide.winograd import WINOGRAD, named_tile, point_ways, ways
 from jit.target import Target
 from refimpl.plan import Choice, Schedule
 from refimpl.plan.packing import STORAGES, stored_order
@@ -77,16 +77,17 @@ def candidates(
     Args:
         problem: the convolution.
         target: the machine.
-        algorithms: families, or candidates by name. Where they allow none, all direct ones are;
-            but none is where formats alone are asked for, which no other way stands for.
+        algorithms: families, or candidates by name. Where they allow none, all direct ones are,
+            or all that compute a `winograd_conv`; but none is where formats alone are asked for,
+            which no other way stands for.
     """
-    direct = list(_direct(problem, target))
-    listed = list(listed_schedules(problem, target, algorithms))
+    found = list(point_ways(problem, target) if problem.outputs else _direct(problem, target))
+    listed = [] if problem.outputs else list(listed_schedules(problem, target, algorithms))
     if set(algorithms) <= set(STORAGES):
         return sorted(listed, key=lambda candidate: candidate.cycles)
     tiled = ways(problem.stored.shape, problem.output, target, algorithms) if problem.steady else []
-    allowed = [c for c in (*direct, *tiled, *listed) if _allowed(c, algorithms)]
-    return sorted(allowed or direct, key=lambda candidate: candidate.cycles)
+    allowed = [c for c in (*found, *tiled, *listed) if _allowed(c, algorithms)]
+    return sorted(allowed or found, key=lambda candidate: candidate.cycles)
 
 
 def _direct(problem: ConvProblem, target: Target) -> Iterator[Candidate]:
@@ -146,6 +147,8 @@ def _reason(problem: ConvProblem, picked: Picked, target: Target) -> str:
         how = _cut(problem, picked.candidate.schedule)
         return f"{how}; Winograd is for CPUs so far" if target.grid and problem.steady else how
     how = f"in blocks of {prod(way.block)} tiles"
+    if problem.outputs:
+        return f"{how}; {problem.stored.mean():.1%} of the points"
     if problem.stored.all():
         return how
     known = "measured to be" if picked.seconds else "predicted"

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from jit.decide.names import unused
 from jit.kernels.activation import Activation
 from refimpl.graph import Attributes, Graph, Node, Shape, attributes
+from refimpl.names import unused
 from refimpl.plan import PlanError
 
 

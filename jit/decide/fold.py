@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -17,12 +18,13 @@ from jit.decide.recurrent import recurrent
 from jit.kernels.activation import ATTRIBUTES
 from refimpl import graph as graphs
 from refimpl.graph import Graph, Node, Shape, attributes
-from refimpl.plan import CHANNELWISE, DEEPEST, ELEMENTWISE, PLAIN, PlanError
+from refimpl.plan import CHANNELWISE, CONVOLUTIONS, DEEPEST, ELEMENTWISE, PLAIN, PlanError
+from refimpl.winograd import taps
 
 _RESHAPES = ("flatten", "reshape", "identity")
 _POOLS = tuple(op for op in CHANNELWISE if op.endswith("_pool"))
 _PAIRS = tuple(op for op in ELEMENTWISE if op != "activation")
-_FUSIBLE = ("conv", "depthwise", "affine", *_PAIRS)
+_FUSIBLE = (*CONVOLUTIONS, "depthwise", "affine", *_PAIRS)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _aliases(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, str]:
 
 
 def _fold_node(state: Folding, node: Node) -> None:
-    if node.op in ("conv", "linear"):
+    if node.op in (*CONVOLUTIONS, "linear"):
         _contraction(state, node)
     elif node.op == "batch_norm":
         _batch_norm(state, node)
@@ -113,7 +115,10 @@ def _contraction(state: Folding, node: Node) -> None:
     source, dense = state.source(value), weight.size
     given = tuple(a for a in node.attributes if a[0] != "groups")
     op, groups = "conv", node.attrs.get("groups", 1)
-    if node.op == "linear":
+    if node.op == "winograd_conv":
+        op, kernel = node.op, taps(node.attrs["outputs"], weight.shape[2:])
+        dense = prod((*weight.shape[:2], *kernel))
+    elif node.op == "linear":
         source, unflattened = _before_flatten(state, node)
         weight, stored = weight.reshape(unflattened), stored.reshape(unflattened)
         rank = weight.ndim - 2
@@ -169,7 +174,8 @@ def _open_contraction(state: Folding, value: str) -> Draft | None:
     """The convolution that computes `value`, if nothing else reads it and nothing follows yet."""
     source = state.source(value)
     draft = state.drafts.get(source)
-    is_open = draft is not None and draft.op in ("conv", "depthwise") and not draft.activation
+    weighted = draft is not None and draft.op in (*CONVOLUTIONS, "depthwise")
+    is_open = draft is not None and weighted and not draft.activation
     return draft if state.fuses and is_open and state.read_once(value) else None
 
 

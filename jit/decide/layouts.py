@@ -17,12 +17,12 @@ from jit.decide.draft import Draft
 from jit.decide.fold import Folded
 from refimpl.graph import Graph, Shape
 from refimpl.layout import Layout, plain, walks_in_blocks
-from refimpl.plan import CHANNELWISE, ELEMENTWISE
+from refimpl.plan import CHANNELWISE, CONVOLUTIONS, ELEMENTWISE
 
 Need = Literal["blocks", "even", "any"]
 
-_IN_BLOCKS = ("conv", "recurrence", *CHANNELWISE)
-_PADDED = ("conv", "depthwise")
+_IN_BLOCKS = (*CONVOLUTIONS, "recurrence", *CHANNELWISE)
+_PADDED = (*CONVOLUTIONS, "depthwise")
 
 
 class Layouts:

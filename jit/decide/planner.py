@@ -27,19 +27,18 @@ from jit.decide.decompose import decompose
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded, fold
 from jit.decide.layouts import Layouts, Need, over_channels
-from jit.decide.names import unused
 from jit.decide.packing import pack_as
-from jit.decide.planes import useful_products
-from jit.decide.problem import Candidate, ConvProblem, is_steady
+from jit.decide.problem import Candidate, ConvProblem, conv_problem, required
 from jit.decide.tasks import check_threads, divide
 from jit.target import Target
 from jit.target import target as target_named
 from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Shape, attributes
 from refimpl.layout import Layout, plain
+from refimpl.names import unused
 from refimpl.plan import ELEMENTWISE, Choice, Place, Plan, PlanError, Step, Winograd
 from refimpl.plan.panels import panels_of
-from refimpl.plan.winograd import scratch_shapes
+from refimpl.plan.winograd import kernel_shape, scratch_shapes
 from refimpl.tiles import Tiles
 
 
@@ -223,7 +222,7 @@ class _Planner:
         )
         self.places[draft.name] = Place(shape, self.layouts.of[draft.name], "arena")
         match draft.op:
-            case "conv":
+            case "conv" | "winograd_conv":
                 step = self.contraction(draft, step)
             case "recurrence":
                 step = self.recurrence(draft, step)
@@ -232,7 +231,7 @@ class _Planner:
             case "depthwise":
                 step = self.per_channel(draft, step, "weight", "bias")
                 positions = shape[0] * prod(shape[2:])
-                kept = int(_required(draft.stored).sum())
+                kept = int(required(draft.stored).sum())
                 step = replace(
                     step,
                     dense_macs=draft.dense_weights * positions,
@@ -242,32 +241,20 @@ class _Planner:
 
     def per_channel(self, draft: Draft, step: Step, weight: str, bias: str) -> Step:
         step = replace(step, weight=f"{draft.name}.{weight}", bias=f"{draft.name}.{bias}")
-        self.constants[step.weight] = Constant(_required(draft.weight))
-        self.constants[step.bias] = Constant(_required(draft.bias))
+        self.constants[step.weight] = Constant(required(draft.weight))
+        self.constants[step.bias] = Constant(required(draft.bias))
         return step
 
     def contraction(self, draft: Draft, step: Step) -> Step:
-        weight, (batch, _, *axes) = _required(draft.weight), self.shapes[draft.name]
-        # A kernel that covers the whole of what a flatten flattened has one position.
-        covers = len(axes) != weight.ndim - 2
-        spatial = (1,) * (weight.ndim - 2) if covers else tuple(axes)
-        x = self.places[step.inputs[0]]
-        steady = bool(axes) and x.layout.block == self.machine.lanes and is_steady(step.attributes)
-        problem = ConvProblem(
-            _required(draft.stored),
-            (batch, *spatial),
-            x.layout.block,
-            useful_products(draft.attributes, weight.shape, x.shape, spatial),
-            steady=steady,
-            reorder=self.reorder,
-        )
-        step = self.scheduled(draft, step, problem, batch * prod(spatial))
+        shape, x = self.shapes[draft.name], self.places[step.inputs[0]]
+        problem = conv_problem(draft, x, shape, self.machine, reorder=self.reorder)
+        step = self.scheduled(draft, step, problem, prod(problem.output))
         return self.packed(draft, step, problem)
 
     def tiles(self, step: Step, weight: Shape, way: Winograd) -> tuple[str, ...]:
         """The names of the transformed tiles of a block and their products, which get places."""
         names = tuple(self.fresh(f"{step.name}:{what}") for what in ("tiles", "products"))
-        shapes = scratch_shapes(way, weight, self.machine.lanes)
+        shapes = scratch_shapes(way, kernel_shape(step, weight), self.machine.lanes)
         for name, shape in zip(names, shapes, strict=True):
             # An odd number of cache lines between rows, or they would share a cache set.
             layout = Layout(self.machine.lanes, ((0, 1 - shape[2] % 2),))
@@ -286,7 +273,7 @@ class _Planner:
         self.places |= {name: Place(shape, layout, "arena") for name, shape in scratch.items()}
         step = replace(step, scratch=tuple(scratch))
         problem = ConvProblem(
-            _required(draft.stored), (batch,), layout.block, panels=False, reorder=self.reorder
+            required(draft.stored), (batch,), layout.block, panels=False, reorder=self.reorder
         )
         return self.packed(draft, self.scheduled(draft, step, problem, rows), problem)
 
@@ -303,7 +290,7 @@ class _Planner:
             winograd=taken.winograd,
             choice=chosen(problem, found, picked, self.machine),
             dense_macs=draft.dense_weights * times,
-            kept_macs=int(problem.stored.sum()) * times,
+            kept_macs=int(problem.stored.sum()) * (problem.tiles or times),
         )
         if taken.winograd is None:
             return step
@@ -328,9 +315,10 @@ class _Planner:
 
     def packed(self, draft: Draft, step: Step, problem: ConvProblem) -> Step:
         """The step with its weight packed as it is scheduled."""
-        weight, stored, schedule = _required(draft.weight), problem.stored, step.schedule
+        weight, stored, schedule = required(draft.weight), problem.stored, step.schedule
         assert schedule is not None
-        if step.winograd is not None:  # a transformed kernel has no place for absent weights
+        if step.op == "conv" and step.winograd is not None:
+            # A kernel that is transformed yet has no place for absent weights.
             stored = np.ones(weight.shape, bool)
         order = None
         if schedule.panel or schedule.storage:
@@ -339,11 +327,5 @@ class _Planner:
             self.places |= scratch
             step = replace(step, scratch=tuple(scratch))
         self.weights[f"{draft.name}.weight"] = pack_as(schedule, weight, stored, order)
-        self.constants[f"{draft.name}.bias"] = Constant(_required(draft.bias))
+        self.constants[f"{draft.name}.bias"] = Constant(required(draft.bias))
         return replace(step, weight=f"{draft.name}.weight", bias=f"{draft.name}.bias")
-
-
-def _required(array: np.ndarray | None) -> np.ndarray:
-    if array is None:
-        raise PlanError("a step lacks its weight")
-    return array

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
-from refimpl.graph import Attributes
-from refimpl.plan import Schedule, Winograd
+from jit.decide.draft import Draft
+from jit.decide.planes import useful_products
+from jit.target import Target
+from refimpl.graph import Attributes, Shape
+from refimpl.plan import Place, PlanError, Schedule, Winograd
 from refimpl.tiles import alike
+from refimpl.winograd import tile_counts
 
 HEIGHTS = (1, 2, 4, 8)
 """Filters of a strip that is multiplied with a packed panel, lowest first."""
@@ -23,7 +28,8 @@ class ConvProblem:
     x_block: channels per block of the input's layout; useful: the share of products that are not
     with padding, and done; panels: whether x may be packed for vectors of positions; steady:
     whether the kernel moves by one position at a time and its taps are neighbours; reorder:
-    whether strips may gather filters that are alike.
+    whether strips may gather filters that are alike; outputs: of a tile along every axis, where
+    the weights are points of transformed kernels, else ().
     """
 
     stored: np.ndarray
@@ -33,6 +39,13 @@ class ConvProblem:
     panels: bool = True
     steady: bool = False
     reorder: bool = True
+    outputs: tuple[int, ...] = ()
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all images, each of which every stored point is multiplied with; 0 without."""
+        counts = tile_counts(self.outputs, self.output[1:]) if self.outputs else (0,)
+        return self.output[0] * prod(counts)
 
     @property
     def columns(self) -> np.ndarray:
@@ -67,3 +80,38 @@ class Candidate:
     cycles: float
     schedule: Schedule
     winograd: Winograd | None = None
+
+
+def conv_problem(
+    draft: Draft, x: Place, output: Shape, target: Target, *, reorder: bool
+) -> ConvProblem:
+    """The problem of a convolution's draft that reads x.
+
+    Raises:
+        PlanError: the target cannot compute it at all.
+    """
+    stored, (batch, _, *axes), block = required(draft.stored), output, x.layout.block
+    if draft.op == "winograd_conv":
+        if target.grid:
+            raise PlanError(
+                f"{draft.covers[0]}: a winograd_conv is compiled for CPUs only, not for "
+                f"{target.name}; plan it for a CPU, or keep the convolution direct"
+            )
+        return ConvProblem(stored, (batch, *axes), block, outputs=dict(draft.attributes)["outputs"])
+    # A kernel that covers the whole of what a flatten flattened has one position.
+    covers = len(axes) != stored.ndim - 2
+    spatial = (1,) * (stored.ndim - 2) if covers else tuple(axes)
+    steady = bool(axes) and block == target.lanes and is_steady(draft.attributes)
+    useful = useful_products(draft.attributes, stored.shape, x.shape, spatial)
+    return ConvProblem(stored, (batch, *spatial), block, useful, steady=steady, reorder=reorder)
+
+
+def required(array: np.ndarray | None) -> np.ndarray:
+    """The array that a draft of this kind has.
+
+    Raises:
+        PlanError: it has none.
+    """
+    if array is None:
+        raise PlanError("a step lacks its weight")
+    return array

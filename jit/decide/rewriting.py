@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jit.decide.names import unused
 from refimpl import graph as graphs
 from refimpl.graph import Constant, Graph, Node, Shape, attributes
+from refimpl.names import unused
 from refimpl.ops import OPERATORS
 
 Link = tuple[str, str, Mapping[str, Any]]

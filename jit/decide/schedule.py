@@ -8,7 +8,7 @@ largest; plus the cost of starting and storing a tile.  Caches are not modelled.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
@@ -22,6 +22,8 @@ from refimpl.plan import Schedule
 
 Part = tuple[int, int, int]
 """(begin, end, tile) of a part of an axis."""
+Strips = Sequence[tuple[float, int]]
+"""(columns stored, rows) of every strip."""
 
 _FROM_L2, _FROM_BEYOND = 32.0, 10.0  # bytes a cycle
 _TILE_OVERHEAD = 20.0  # cycles to set up a tile's addresses and loop
@@ -67,7 +69,7 @@ def strip_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate]
 
 
 def _strip_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate]:
-    run = _run(problem, target)
+    run = columns_per_index(problem, target)
     for rows, lanes in _strip_shapes(target, problem):
         strips = strip_columns(problem.columns, heights(problem.stored.shape[0], rows, lanes))
         found = _best_tile(problem, target, rows, lanes, run, strips)
@@ -100,19 +102,48 @@ def product_schedule(
     take a second one.
     """
     run = 4 if target.arch != "x86_64" and target.lanes == 4 and channels % 4 == 0 else 1
+    strips = {
+        rows: [(channels, height) for height in heights(filters, rows, target.lanes)]
+        for rows in product_rows(filters, target)
+    }
+    return cut_product(strips, channels, positions, rate, run, target)
+
+
+def product_rows(filters: int, target: Target) -> list[int]:
+    """The heights of strips that a product may be cut into: up to 8 of the target's vectors."""
+    return [n * target.lanes for n in range(1, min(8, ceil(filters / target.lanes)) + 1)]
+
+
+def cut_product(
+    strips: Mapping[int, Strips],
+    channels: int,
+    positions: int,
+    rate: float,
+    run: int,
+    target: Target,
+) -> tuple[float, Schedule]:
+    """(predicted cycles, schedule) of a product over positions in one row.
+
+    Args:
+        strips: the product's, or the average of several products', by the height of whole ones.
+        channels: of x, of which a strip's columns are some.
+        positions: in the row.
+        rate: bytes of the weight read in a cycle.
+        run: columns per index.
+        target: a CPU.
+    """
     found = []
-    for vectors in range(1, min(8, ceil(filters / target.lanes)) + 1):
-        rows = vectors * target.lanes
-        strips = heights(filters, rows, target.lanes)
-        read = 4 * sum(strips) * channels / rate
-        most = _positions(target, vectors, filters_first=run > 1)
-        for tile in _row_tiles(positions, most):
-            problem = ConvProblem(np.ones((1, channels, 1), bool), (1, positions), target.lanes)
+    problem = ConvProblem(np.ones((1, channels, 1), bool), (1, positions), target.lanes)
+    for rows, cut in strips.items():
+        read = 4 * sum(columns * height for columns, height in cut) / rate
+        for tile in _row_tiles(positions, _positions(target, rows // target.lanes, run > 1)):
             cycles = len(cuts(positions, tile[1])) * read + sum(
-                _region_cycles(problem, target, tile, channels, height // target.lanes, run)
-                for height in strips
+                _region_cycles(problem, target, tile, columns, height // target.lanes, run)
+                for columns, height in cut
             )
             block = _channel_block(problem, target, rows, tile if tile[1] == positions else (1, 1))
+            if max(columns for columns, _ in cut) < channels:
+                block = channels  # few columns stay close by themselves
             found.append((cycles, Schedule(rows, target.lanes, tile, run, block, run > 1)))
     return min(found, key=lambda pair: pair[0])
 
@@ -148,7 +179,7 @@ def strip_columns(keep: np.ndarray, strips: Sequence[int]) -> list[tuple[int, in
     return result
 
 
-def _run(problem: ConvProblem, target: Target) -> int:
+def columns_per_index(problem: ConvProblem, target: Target) -> int:
     """Columns per index: 4 where the lanes of one vector of input channels can feed 4, else 1."""
     if target.arch == "x86_64" or problem.x_block != 4:  # x86 has no multiply by one lane
         return 1
@@ -208,7 +239,7 @@ def _region_cycles(
     problem: ConvProblem,
     target: Target,
     tile: tuple[int, int],
-    columns: int,
+    columns: float,
     vectors: int,
     run: int,
 ) -> float:

@@ -8,20 +8,29 @@ are written and read once, and every launch of products reads the transformed we
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import product
 from math import ceil, inf, prod
 
-from jit.decide.problem import Candidate
-from jit.decide.schedule import product_schedule
+import numpy as np
+
+from jit.decide.problem import Candidate, ConvProblem
+from jit.decide.schedule import (
+    Strips,
+    columns_per_index,
+    cut_product,
+    heights,
+    product_rows,
+    product_schedule,
+)
 from jit.kernels.sums import Sums
 from jit.kernels.winograd import input_sums, output_sums
 from jit.target import Target
 from refimpl.graph import Shape
-from refimpl.plan import Winograd
-from refimpl.plan.winograd import points, tile_counts
+from refimpl.plan import Schedule, Winograd
+from refimpl.winograd import LONGEST, points, taps, tile_counts
 
 WINOGRAD = "winograd"
 """The family; "winograd F(2,4)" asks for these outputs of a tile alone."""
@@ -43,6 +52,16 @@ _LAUNCH = 300.0
 """Cycles to start a launch."""
 
 
+@dataclass(frozen=True)
+class _Product:
+    """The products between the transforms: (F, C, *K), bytes of all points' weights, and (tiles,
+    bytes of weight read in a cycle) to the average (cycles, schedule) of a point."""
+
+    weight: Shape
+    nbytes: int
+    cut: Callable[[int, float], tuple[float, Schedule]]
+
+
 def ways(
     weight: Shape, output: Shape, target: Target, algorithms: Collection[str]
 ) -> list[Candidate]:
@@ -61,8 +80,45 @@ def ways(
     """
     if target.grid:
         return []
-    tilings = _tilings(weight, output, algorithms)
-    return [way for outputs in tilings for way in _blocked(weight, output, outputs, target)]
+    lanes, found = target.lanes, []
+    whole = lanes**2 * ceil(weight[0] / lanes) * ceil(weight[1] / lanes)
+    for outputs in _tilings(weight, output, algorithms):
+        nbytes = 4 * whole * points(outputs, weight[2:])
+        cut = partial(_dense_cut, weight, target)
+        found += _blocked(_Product(weight, nbytes, cut), output, outputs, target)
+    return found
+
+
+def _dense_cut(weight: Shape, target: Target, tiles: int, rate: float) -> tuple[float, Schedule]:
+    return product_schedule(*weight[:2], tiles, rate, target)
+
+
+def point_ways(problem: ConvProblem, target: Target) -> list[Candidate]:
+    """The ways to compute a `winograd_conv`, which differ in how many tiles are worked on at once.
+
+    Args:
+        problem: its stored weights are points of transformed kernels.
+        target: a CPU.
+    """
+    filters, channels, *tile = problem.stored.shape
+    strips = {rows: _point_strips(problem, rows, target) for rows in product_rows(filters, target)}
+    run = columns_per_index(problem, target)
+
+    def cut(tiles: int, rate: float) -> tuple[float, Schedule]:
+        return cut_product(strips, channels, tiles, rate, run, target)
+
+    weight = (filters, channels, *taps(problem.outputs, tile))
+    made = _Product(weight, 4 * int(problem.stored.sum()), cut)
+    return list(_blocked(made, problem.output, problem.outputs, target))
+
+
+def _point_strips(problem: ConvProblem, rows: int, target: Target) -> Strips:
+    """(columns stored for a point on average, rows) of every strip of filters."""
+    cut = heights(len(problem.stored), rows, target.lanes)
+    begins = np.cumsum([0, *cut[:-1]])
+    held = np.logical_or.reduceat(problem.columns, begins, axis=0).sum(axis=1)
+    count = prod(problem.stored.shape[2:])
+    return [(columns / count, height) for columns, height in zip(held, cut, strict=True)]
 
 
 def _tilings(weight: Shape, output: Shape, algorithms: Collection[str]) -> Iterator[Shape]:
@@ -74,7 +130,7 @@ def _tilings(weight: Shape, output: Shape, algorithms: Collection[str]) -> Itera
         wanted |= set(product(*usual))
     for outputs in sorted(wanted):
         axes = list(zip(outputs, kernel, positions, strict=False))
-        legal = all(m <= o and (r > 1 or m == 1) and m + r - 1 <= 8 for m, r, o in axes)
+        legal = all(m <= o and (r > 1 or m == 1) and m + r - 1 <= LONGEST for m, r, o in axes)
         if len(outputs) == len(kernel) and legal and max(outputs, default=1) > 1:
             yield outputs
 
@@ -90,11 +146,11 @@ def named_tile(name: str) -> bool:
     return bool(_parsed(name))
 
 
-def _blocked(weight: Shape, output: Shape, outputs: Shape, target: Target) -> Iterator[Candidate]:
+def _blocked(made: _Product, output: Shape, outputs: Shape, target: Target) -> Iterator[Candidate]:
     """The best blocks of tiles; the runners-up are named by their size."""
     counts = (output[0], *tile_counts(outputs, output[1:]))
     blocks = {_block(counts, most) for most in _TILES}
-    found = [_way(weight, counts, Winograd(outputs, block), target) for block in sorted(blocks)]
+    found = [_way(made, counts, Winograd(outputs, block), target) for block in sorted(blocks)]
     best, *others = sorted(found, key=lambda way: way.cycles)
     yield best
     for way in others[:_REBLOCKED]:
@@ -113,17 +169,16 @@ def _block(counts: Shape, most: int) -> Shape:
     return tuple(reversed(result))
 
 
-def _way(weight: Shape, counts: Shape, way: Winograd, target: Target) -> Candidate:
-    filters, channels, *kernel = weight
+def _way(made: _Product, counts: Shape, way: Winograd, target: Target) -> Candidate:
+    filters, channels, *kernel = made.weight
     lanes, tiles, in_block = target.lanes, prod(counts), prod(way.block)
     blocks = prod(ceil(c / b) for c, b in zip(counts, way.block, strict=True))
     slots = [ceil(n / lanes) for n in (channels, filters)]
     count = points(way.outputs, kernel)
-    scratch, weights = 4 * lanes * count * sum(slots) * in_block, 4 * lanes**2 * count * prod(slots)
-    rate = inf
-    if scratch + weights > target.l2_bytes // 2:
-        rate = _NEAR if weights <= _LARGE else _FAR
-    multiplied, schedule = product_schedule(filters, channels, in_block, rate, target)
+    scratch, rate = 4 * lanes * count * sum(slots) * in_block, inf
+    if scratch + made.nbytes > target.l2_bytes // 2:
+        rate = _NEAR if made.nbytes <= _LARGE else _FAR
+    multiplied, schedule = made.cut(in_block, rate)
     cycles = blocks * (count * multiplied + 4 * _LAUNCH)
     for vectors, axes in zip(slots, _steps(way.outputs, tuple(kernel)), strict=True):
         cycles += tiles * vectors * _transform_cycles(axes, target)

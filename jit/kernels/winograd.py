@@ -38,7 +38,7 @@ from jit.program import (
     call,
     nest,
 )
-from refimpl.plan.winograd import transforms
+from refimpl.winograd import transforms
 
 Point = tuple[int, ...]
 

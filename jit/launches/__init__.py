@@ -22,7 +22,7 @@ from jit.launches import (
 )
 from jit.launches.form import Launch, Lowering, Ref, segment_of
 from jit.target import Target
-from refimpl.plan import ELEMENTWISE, Plan, Step
+from refimpl.plan import CONVOLUTIONS, ELEMENTWISE, Plan, Step
 
 __all__ = ["Launch", "Ref", "launches", "segment_of"]
 
@@ -30,7 +30,7 @@ Rule = Callable[[Lowering, Step], Iterator[Launch]]
 
 
 RULES: dict[str, Rule] = {
-    "conv": products.conv,
+    **dict.fromkeys(CONVOLUTIONS, products.conv),
     "depthwise": depthwise.depthwise,
     "recurrence": recurrence.recurrence,
     "relayout": channelwise.relayout,

@@ -10,7 +10,7 @@ from jit.kernels.channelwise import ElementKernel, HaloKernel, PoolKernel, Relay
 from jit.launches.axes import AXES, logical_strides, stride_params
 from jit.launches.form import Launch, Lowering, Operand, launch
 from refimpl.layout import walks_in_blocks
-from refimpl.plan import CHANNELWISE, ELEMENTWISE, PlanError, Step
+from refimpl.plan import CHANNELWISE, CONVOLUTIONS, ELEMENTWISE, PlanError, Step
 
 
 def margins(to: Lowering, step: Step) -> Iterator[Launch]:
@@ -37,7 +37,7 @@ def written_slots(to: Lowering, step: Step) -> int:
     place = to.place(step.name)
     if step.schedule is not None and not step.schedule.over_filters:
         return place.shape[1]
-    if step.op == "conv":
+    if step.op in CONVOLUTIONS:
         return sum(strip[0].rows.size for strip in to.plan.weights[step.weight].strips)
     if step.op in CHANNELWISE or in_blocks(to, step):
         return place.layout.physical(place.shape)[1] * place.layout.block

@@ -6,7 +6,7 @@ groups are the points, so the filters of a point see only the channels of that p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from math import prod
@@ -18,11 +18,12 @@ from jit.kernels.conv import ConvKernel
 from jit.kernels.winograd import WinogradInputKernel, WinogradOutputKernel
 from jit.launches.axes import AXES, row_offset, stride_params
 from jit.launches.form import Launch, Lowering, Operand, Ref, launch
+from jit.launches.points import PointTables, StripPoints, point_tables, points_of, transformed
 from refimpl.graph import Shape
 from refimpl.plan import PlanError, Schedule, Step, Winograd, output_positions
-from refimpl.plan.winograd import points, tile_counts, transforms
-from refimpl.tiles import unpack
-from refimpl.winograd import transform_weight
+from refimpl.plan.winograd import kernel_shape
+from refimpl.tiles import Tile, Tiles
+from refimpl.winograd import points, tile_counts, transforms
 
 
 def winograd(to: Lowering, step: Step, way: Winograd) -> Iterator[Launch]:
@@ -63,7 +64,12 @@ class _Work:
     @property
     def kernel(self) -> Shape:
         """Taps along every axis."""
-        return self.to.plan.weights[self.step.weight].shape[2:]
+        return kernel_shape(self.step, self.weight.shape)[2:]
+
+    @property
+    def weight(self) -> Tiles:
+        """The packed weight: of taps, or of points."""
+        return self.to.plan.weights[self.step.weight]
 
     @property
     def positions(self) -> Shape:
@@ -169,52 +175,49 @@ class _Work:
     def groups(self) -> list[_Group]:
         """The strips of each height, packed."""
         groups, row = [], 0
-        weight, _ = unpack(self.to.plan.weights[self.step.weight])
-        heights = [strip[0].rows.size for strip in self.to.plan.weights[self.step.weight].strips]
-        for height, same in groupby(heights):
-            strips = len(list(same))
-            groups.append(self.group(weight[row : row + height * strips], row, height, strips))
-            row += height * strips
+        tiles = [strip[0] for strip in self.weight.strips]
+        for height, same in groupby(tiles, lambda tile: tile.rows.size):
+            strips = list(same)
+            groups.append(self.group(strips, row))
+            row += height * len(strips)
         return groups
 
-    def group(self, weight: np.ndarray, row: int, height: int, strips: int) -> _Group:
-        """The filters of some strips, the first of which begins with filter `row`."""
-        x, y = (operand.place for operand in self.scratch())
-        channels, slots = weight.shape[1], height * strips
-        values = np.zeros((self.points, strips, channels, height), np.float32)
-        steps = transforms(self.way.outputs, self.kernel)
-        for strip in range(strips):  # by strips, since all of it in float64 may not fit in memory
-            mine = transform_weight(weight[strip * height : (strip + 1) * height], steps)
-            mine = mine.reshape(self.points, -1, channels).swapaxes(1, 2)
-            values[:, strip, :, : mine.shape[2]] = mine
-        offsets, first, last = self.runs(channels, strips)
+    def group(self, strips: Sequence[Tile], row: int) -> _Group:
+        """The filters of strips of one height, the first of which begins with filter `row`."""
+        s, (x, y) = self.schedule, (operand.place for operand in self.scratch())
+        height, shape = strips[0].rows.size, self.weight.shape
+        slots = height * len(strips)
+        made = point_tables(
+            [self.points_of(tile) for tile in strips],
+            self.points, shape[1], s.channel_block, s.run,
+        )  # fmt: skip
         bias = np.zeros(slots, np.float32)
         given = self.to.plan.constants[self.step.bias].array[row : row + slots]
         bias[: given.size] = given
-        tables = {"values": values, "offset": offsets, "first": first, "last": last}
         sizes = {
-            "N": 1, "F": self.points * slots,
-            "NB": first.size // (self.points * strips),
-            "J": offsets.size, "VALUESL": values.size,
+            "N": 1, "F": self.points * slots, "NB": -(-shape[1] // s.channel_block),
+            "J": made.channel.size, "VALUESL": made.values.size,
             **stride_params("X", x), **stride_params("Y", y),
         }  # fmt: skip
+        tables = {"values": made.values, "first": made.first, "last": made.last}
+        tables["offset"] = self.offsets(made)
         tables["bias"] = np.zeros(self.points * slots, np.float32)  # the products begin at 0
         packed = {name: self.to.constants.add(array) for name, array in tables.items()}
         return _Group(row, height, slots, packed, self.to.constants.add(bias), sizes)
 
-    def runs(self, channels: int, strips: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(offset of every run of channels of every strip, and of every block of channels of a
-        strip its first run and the one after its last), int32."""
-        s, place = self.schedule, self.scratch()[0].place
+    def points_of(self, tile: Tile) -> StripPoints:
+        """A strip's columns, point by point."""
+        if self.step.op == "winograd_conv":
+            return points_of(tile, self.weight.shape)
+        return transformed(tile, self.weight.shape, transforms(self.way.outputs, self.kernel))
+
+    def offsets(self, tables: PointTables) -> np.ndarray:
+        """Where every run of channels lies in a block's transformed tiles, int32."""
+        place = self.scratch()[0].place
         block, step = place.layout.block, place.layout.strides(place.shape)[1]
-        channel = np.arange(0, channels, s.run, dtype=np.int64)
         apart = place.shape[1] // block // self.points * step
-        offset = channel // block * step + channel % block
-        offset = np.arange(self.points)[:, None, None] * apart + offset
-        if offset.max() >= 2**31:
+        if self.points * apart >= 2**31:
             raise PlanError(f"{self.step.name}: a block of tiles is too large for 32-bit offsets")
-        counts = np.bincount(channel // s.channel_block)
-        sizes = np.tile(counts, self.points * strips)
-        last = np.cumsum(sizes)
-        whole = np.broadcast_to(offset, (self.points, strips, channel.size))
-        return whole.astype(np.int32), (last - sizes).astype(np.int32), last.astype(np.int32)
+        channel = tables.channel
+        offset = tables.point * apart + channel // block * step + channel % block
+        return offset.astype(np.int32)

@@ -93,7 +93,7 @@ def _operation_bound(
     match step.op:
         case op if op in _EXACT:
             return np.zeros(())
-        case "conv" if step.winograd is not None:
+        case "conv" | "winograd_conv" if step.winograd is not None:
             return winograd(plan, step, given, y, machine)
         case "conv":
             return contractions.conv(plan, step, given, y, machine)

@@ -2,10 +2,11 @@
 
     g(k + C) |A| (|G||w| * |B||x|)    k roundings in the three transforms, C channels
 
-by `refimpl.winograd.roundings`, and one more for products that are not fused.  Bias and residual
-are a sum each.  The last tile of an axis ends where the axis does, so an output that two tiles
-reach has the larger bound of the two.  Each operation may besides lose eta, which passes through
-the matrices that follow.
+by `refimpl.winograd.roundings`, and one more for products that are not fused.  Where the weight is
+of points, G is the identity: it is given exactly, and what was pruned is in no sum.  Bias and
+residual are a sum each.  The last tile of an axis ends where the axis does, so an output that two
+tiles reach has the larger bound of the two.  Each operation may besides lose eta, which passes
+through the matrices that follow.
 
 Nothing is rounded where entries of A and B are fractions of powers of two, the transformed weight
 is representable, and all sums are multiples of one power of two, below 2^24 of it.  A tile that
@@ -25,9 +26,16 @@ import numpy as np
 from refimpl.bounds.arithmetic import Arithmetic, Near, finite, known, quantum
 from refimpl.bounds.contractions import with_residual
 from refimpl.plan import Plan, Step
-from refimpl.plan.winograd import transforms
+from refimpl.plan.winograd import kernel_shape
 from refimpl.tiles import unpack
-from refimpl.winograd import Transform, denominator, magnitude, roundings, transform_weight
+from refimpl.winograd import (
+    Transform,
+    denominator,
+    magnitude,
+    roundings,
+    transform_weight,
+    transforms,
+)
 
 Slices = tuple[slice, ...]
 
@@ -38,7 +46,9 @@ def winograd(
     """Error of a convolution that says how it is tiled, of the residual's sum too."""
     assert step.winograd is not None
     weight = unpack(plan.weights[step.weight])[0].astype(np.float64)
-    steps = transforms(step.winograd.outputs, weight.shape[2:])
+    steps = transforms(step.winograd.outputs, kernel_shape(step, weight.shape)[2:])
+    if step.op == "winograd_conv":
+        steps = tuple(t.of_points() for t in steps)
     padding = dict(step.attributes)["padding"]
     x = np.pad(given[step.inputs[0]], [(0, 0), (0, 0), *padding])
     bias = plan.constants[step.bias].array.astype(np.float64)
@@ -148,7 +158,7 @@ def _odd(
     reach = np.zeros(shape, bool) | odd_w.reshape(1, -1, *[1] * len(steps))
     if odd_x.any():
         whole = [_whole(t) for t in steps]
-        ones = np.ones((1, 1, *(t.r for t in steps)))
+        ones = np.ones((1, 1, *(len(t.g[0]) for t in steps)))
         reach = reach | (_by_tile(odd_x, ones, whole, (shape[0], 1, *shape[2:])) > 0)
     return reach
 

@@ -17,11 +17,13 @@ from refimpl.ops.recurrent import RECURRENT
 from refimpl.ops.reductions import REDUCTIONS
 from refimpl.ops.resampling import RESAMPLING
 from refimpl.ops.shaping import SHAPING
+from refimpl.ops.tiled import TILED
 from refimpl.ops.transposed import TRANSPOSED
 
 _ROWS = (
     *CONTRACTIONS,
     *TRANSPOSED,
+    *TILED,
     *MATMUL,
     *RECURRENT,
     *EMBEDDING,

@@ -160,7 +160,7 @@ CONTRACTIONS = (
         fast=conv_fast,
         weights={1: "kept"},
         parts=lambda attributes: attributes["groups"],
-        uses=lambda _, out: {1: out[0][0] * math.prod(out[0][2:])},
+        uses=lambda _, out, __: {1: out[0][0] * math.prod(out[0][2:])},
     ),
     Operator(
         "linear",
@@ -169,6 +169,6 @@ CONTRACTIONS = (
         linear,
         fast=linear_fast,
         weights={1: "kept"},
-        uses=lambda _, out: {1: math.prod(out[0][:-1])},
+        uses=lambda _, out, __: {1: math.prod(out[0][:-1])},
     ),
 )

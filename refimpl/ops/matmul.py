@@ -29,7 +29,7 @@ def _matmul_shape(shapes: Sequence[Shape], _: Mapping[str, Any]) -> Shape:
         raise ShapeError(f"the stacks of matrices {a} and {b} do not broadcast") from None
 
 
-def _uses(given: Sequence[Shape], results: Sequence[Shape]) -> dict[int, int]:
+def _uses(given: Sequence[Shape], results: Sequence[Shape], _: object) -> dict[int, int]:
     """An element of b meets every row of every matrix that its own is multiplied with."""
     return {1: math.prod(results[0][:-1]) // math.prod(given[1][:-2])}
 

@@ -46,8 +46,11 @@ class Operator:
             by which `evaluate` takes the mask of each (bool, of the weight's shape, or None).
         parts: (attributes) to the equal runs of outputs (groups of a convolution, gates) that a
             pruned weight falls into; no block of a mask straddles two.
-        uses: (input shapes, shapes of the results) to how many times each element of an input is
-            multiplied, by the input's position; empty where no multiply-accumulates are counted.
+        uses: (input shapes, shapes of the results, attributes) to how many times each element of
+            an input is multiplied, by the input's position; empty where no multiply-accumulates
+            are counted.
+        direct: (input shapes, shapes of the results, attributes) to the multiply-accumulates that
+            the unpruned operator stands for, where it multiplies fewer; None where it does not.
     """
 
     name: str
@@ -59,7 +62,10 @@ class Operator:
     results: int = 1
     weights: Mapping[int, str] = field(default_factory=dict)
     parts: Callable[[Mapping[str, Any]], int] = lambda _: 1
-    uses: Callable[[Sequence[Shape], Sequence[Shape]], Mapping[int, int]] = lambda *_: {}
+    uses: Callable[[Sequence[Shape], Sequence[Shape], Mapping[str, Any]], Mapping[int, int]] = (
+        lambda *_: {}
+    )
+    direct: Callable[[Sequence[Shape], Sequence[Shape], Mapping[str, Any]], int] | None = None
 
     def each(self, found: Any) -> tuple[Any, ...]:
         """What `shape`, `evaluate` or `fast` returned, as a tuple with one entry per result."""

@@ -172,7 +172,7 @@ def _layer(
         results=1 + states,
         weights={1: "kept", 2: "kept_hidden"},
         parts=lambda _: gates,
-        uses=lambda given, _: dict.fromkeys((1, 2), math.prod(given[0][:2])),
+        uses=lambda given, *_: dict.fromkeys((1, 2), math.prod(given[0][:2])),
     )
 
 

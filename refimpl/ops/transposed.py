@@ -111,6 +111,6 @@ TRANSPOSED = (
         conv_transpose,
         {**_PER_AXIS, "groups": COUNT},
         fast=conv_transpose_fast,
-        uses=lambda x, _: {1: x[0][0] * math.prod(x[0][2:])},
+        uses=lambda x, *_: {1: x[0][0] * math.prod(x[0][2:])},
     ),
 )

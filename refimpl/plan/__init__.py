@@ -4,6 +4,7 @@ from refimpl.plan.check import DEEPEST, LARGEST_VALUE, check
 from refimpl.plan.form import (
     ALIGNMENT,
     CHANNELWISE,
+    CONVOLUTIONS,
     ELEMENTWISE,
     MOST_THREADS,
     PLAIN,
@@ -24,6 +25,7 @@ from refimpl.plan.meaning import activate, evaluate, evaluate_step, read_values,
 __all__ = [
     "ALIGNMENT",
     "CHANNELWISE",
+    "CONVOLUTIONS",
     "DEEPEST",
     "ELEMENTWISE",
     "LARGEST_VALUE",

@@ -16,6 +16,7 @@ from refimpl.ops.arithmetic import ARITHMETIC
 from refimpl.plan.form import (
     ALIGNMENT,
     CHANNELWISE,
+    CONVOLUTIONS,
     ELEMENTWISE,
     MOST_THREADS,
     STEP_OPS,
@@ -36,7 +37,7 @@ LARGEST_VALUE = 2**40
 DEEPEST = 8
 """Axes of a value."""
 _SEGMENTS = ("input", "output", "arena", "constant")
-_ACTIVATED = ("conv", "depthwise", "affine", *ELEMENTWISE)
+_ACTIVATED = (*CONVOLUTIONS, "depthwise", "affine", *ELEMENTWISE)
 _ACTIVATIONS = {o.name: o for o in (*ACTIVATIONS, *ARITHMETIC) if o.arity == (1, 1)}
 
 
@@ -115,13 +116,15 @@ def _check_step(plan: Plan, step: Step) -> None:
     found = plan.places[step.name].shape
     _check_types(plan, step)
     _check_activation(step)
-    require(step.winograd is None or step.op == "conv", step.name, f"{step.op} has no tiles")
-    if step.op not in ("conv", "recurrence"):
+    always, tiled = step.op == "winograd_conv", step.winograd is not None
+    require(tiled or not always, step.name, f"a {step.op} without tiles")
+    require(not tiled or step.op in CONVOLUTIONS, step.name, f"{step.op} has no tiles")
+    if step.op not in (*CONVOLUTIONS, "recurrence"):
         require(not step.scratch, step.name, "it needs no scratch")
     match step.op:
         case "relayout":
             _check_relayout(step, shapes, found)
-        case "conv":
+        case "conv" | "winograd_conv":
             _check_conv(plan, step, shapes, found)
         case "depthwise":
             _check_depthwise(plan, step, shapes, found)
@@ -176,7 +179,9 @@ def _check_conv(plan: Plan, step: Step, shapes: list[Shape], found: Shape) -> No
     weight = plan.weights[step.weight].shape
     sound = len(weight) >= 2 and min(weight) >= 1 and len(shapes) == 1 and len(shapes[0]) >= 2
     require(sound, step.name, f"a convolution of {shapes} with a weight {weight}")
-    if len(shapes[0]) == 2:
+    if step.op == "winograd_conv":
+        wanted = _result(step, step.op, [*shapes, weight])
+    elif len(shapes[0]) == 2:
         wanted = _linear_result(step, shapes[0], weight)
     else:
         wanted = _result(step, "conv", [*shapes, weight], groups=1)
@@ -260,7 +265,8 @@ def _check_activation(step: Step) -> None:
 
 def _check_residual(plan: Plan, step: Step) -> None:
     if step.residual:
-        require(step.op in ("conv", "depthwise"), step.name, f"{step.op} adds no residual")
+        adds = step.op in (*CONVOLUTIONS, "depthwise")
+        require(adds, step.name, f"{step.op} adds no residual")
         r, y = _place(plan, step.residual), plan.places[step.name]
         same = r.layout.block == y.layout.block and r.shape == y.shape
         require(same, step.name, "the residual has another shape or layout")
@@ -270,7 +276,7 @@ def _check_layout(plan: Plan, step: Step) -> None:
     """Channels that one vector walks over lie in equal blocks; other axes are evenly spaced."""
     places = [plan.places[name] for name in (step.name, *step.inputs)]
     blocked = [place for place in places if len(place.shape) > 2 and place.layout.block > 1]
-    if step.op in ("conv", "relayout"):
+    if step.op in (*CONVOLUTIONS, "relayout"):
         return
     if step.op in CHANNELWISE or (step.op in ELEMENTWISE and blocked):
         blocks = {place.layout.block for place in places}

@@ -8,6 +8,7 @@ Steps run in order.  Most OPs are operators of `refimpl.ops` and mean the same. 
 
     conv        also linear layers (no spatial axes, or a kernel that covers the whole input of a
                 flatten) and grouped ones, whose weight has absent blocks
+    winograd_conv   always tile by tile, its weight the points of transformed kernels
     depthwise   a convolution of one channel per filter
     affine      x*scale + shift per channel: a batch norm that found no convolution to fold into
     activation  the step's activation of its input
@@ -28,7 +29,10 @@ from refimpl.graph import Attributes, Constant, Shape
 from refimpl.layout import Layout
 from refimpl.plan.report import show
 from refimpl.tiles import Tiles
+from refimpl.winograd import tile_counts
 
+CONVOLUTIONS = ("conv", "winograd_conv")
+"""Operations with a packed weight and positions."""
 CHANNELWISE = (
     "max_pool",
     "avg_pool",
@@ -37,7 +41,7 @@ CHANNELWISE = (
     "affine",
     "depthwise",
 )
-"""Operations on channels in blocks, beside `conv`."""
+"""Operations on channels in blocks, beside `CONVOLUTIONS`."""
 ELEMENTWISE = ("add", "sub", "mul", "div", "maximum", "minimum", "prelu", "activation")
 """Operations on elements, in whatever layout they lie."""
 PLAIN = (
@@ -63,7 +67,7 @@ PLAIN = (
     "embedding",
 )
 """Operations on values whose axes are each evenly spaced in memory (no blocks of channels)."""
-STEP_OPS = ("conv", "recurrence", "relayout", *CHANNELWISE, *ELEMENTWISE, *PLAIN)
+STEP_OPS = (*CONVOLUTIONS, "recurrence", "relayout", *CHANNELWISE, *ELEMENTWISE, *PLAIN)
 ALIGNMENT = 64
 """Bytes to which every value in the arena is aligned."""
 WIDEST = 64
@@ -143,8 +147,9 @@ class Schedule:
 class Winograd:
     """A convolution of stride 1 tile by tile, by the transforms F(m, r) of `refimpl.winograd`.
 
-    What it computes is what the convolution means; only the rounding is another.  The step's
-    schedule then cuts the product of its filters with the transformed tiles.
+    What a `conv` computes so is what it means; only the rounding is another.  A `winograd_conv`
+    means these tiles.  The step's schedule cuts the product of the filters with the transformed
+    tiles.
 
     Attributes:
         outputs: m along every spatial axis, 1 where the axis stays direct.  The last tile of an
@@ -264,8 +269,10 @@ def output_positions(plan: Plan, step: Step) -> Shape:
 def stored_macs(plan: Plan, step: Step) -> int:
     """Multiply-adds that a convolution performs, explicit zeros and padding rows included."""
     # A recurrence is one product per row of its gates.
-    rows = plan.places[step.inputs[0]].shape[0]
-    return plan.weights[step.weight].stored * rows * prod(output_positions(plan, step))
+    rows, positions = plan.places[step.inputs[0]].shape[0], output_positions(plan, step)
+    if step.op == "winograd_conv":
+        positions = tile_counts(dict(step.attributes)["outputs"], positions)
+    return plan.weights[step.weight].stored * rows * prod(positions)
 
 
 def lifetimes(plan: Plan) -> dict[str, tuple[int, int]]:

@@ -49,6 +49,11 @@ def _operate(plan: Plan, step: Step, x: list[np.ndarray], fast: bool) -> np.ndar
     match step.op:
         case "conv":
             return _convolve(plan, step, x[0], fast)
+        case "winograd_conv":
+            weight, stored = unpack(plan.weights[step.weight])
+            given = (weight.astype(np.float64), _constant(plan, step.bias))
+            meaning = _meaning(step.op, fast)
+            return meaning(x[0], *given, kept=stored, **dict(step.attributes))
         case "depthwise":
             return _depthwise(plan, step, x[0], fast)
         case "affine":
@@ -59,9 +64,7 @@ def _operate(plan: Plan, step: Step, x: list[np.ndarray], fast: bool) -> np.ndar
             return x[0]
         case "recurrence":
             return run(states(plan, step), x[0], x[1:], hidden_product(plan, step, fast))
-    operator = OPERATORS[step.op]
-    meaning = operator.fast if fast and operator.fast else operator.evaluate
-    return meaning(*x, **dict(step.attributes))
+    return _meaning(step.op, fast)(*x, **dict(step.attributes))
 
 
 def states(plan: Plan, step: Step) -> States:
@@ -79,18 +82,22 @@ def hidden_product(plan: Plan, step: Step, fast: bool) -> Callable[[np.ndarray],
 
 def _convolve(plan: Plan, step: Step, x: np.ndarray, fast: bool) -> np.ndarray:
     weight, stored = unpack(plan.weights[step.weight])
-    operator = OPERATORS["conv" if x.ndim > 2 else "linear"]
     attributes = {**dict(step.attributes), "groups": 1} if x.ndim > 2 else {}
-    meaning = operator.fast if fast and operator.fast else operator.evaluate
+    meaning = _meaning("conv" if x.ndim > 2 else "linear", fast)
     bias = _constant(plan, step.bias)
     return meaning(x, weight.astype(np.float64), bias, kept=stored, **attributes)
 
 
 def _depthwise(plan: Plan, step: Step, x: np.ndarray, fast: bool) -> np.ndarray:
-    operator = OPERATORS["conv"]
-    meaning = operator.fast if fast and operator.fast else operator.evaluate
     weight, bias = _constant(plan, step.weight), _constant(plan, step.bias)
-    return meaning(x, weight, bias, groups=len(weight), **dict(step.attributes))
+    given = {**dict(step.attributes), "groups": len(weight)}
+    return _meaning("conv", fast)(x, weight, bias, **given)
+
+
+def _meaning(op: str, fast: bool) -> Callable[..., np.ndarray]:
+    """What an operator of the Graph means, or its vectorised twin where there is one."""
+    operator = OPERATORS[op]
+    return operator.fast if fast and operator.fast else operator.evaluate
 
 
 def _constant(plan: Plan, name: str) -> np.ndarray:

@@ -7,40 +7,23 @@ the blocks of channels of its input and output, the points of a tile before the 
     products     (1, points * filters, tiles)    their sums over all channels
 
 where channels and filters are rounded up to whole blocks, and tiles to those of a whole block.
+The packed weight is of the kernel's taps, to be transformed, or of a `winograd_conv`'s points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fractions import Fraction
 from math import prod
 
 from refimpl.graph import Shape
 from refimpl.plan.form import Plan, Step, Winograd, require
-from refimpl.winograd import Transform, cook_toom
-
-_LONGEST_TILE = 8  # inputs of a tile along an axis: kernels hold them in registers
-_FIVE = tuple(map(Fraction, ("0", "1/2", "-1/2", "2", "-2")))
-"""Points of F(4, 3) and others that take five.  Beside 0, 1, -1, 2, -2 they amplify rounding by 7
-instead of 16 along each axis, and most of their products, by powers of two, do not round at all."""
+from refimpl.winograd import LONGEST, points, taps, tile_counts
 
 
-def transforms(outputs: Sequence[int], kernel: Sequence[int]) -> tuple[Transform, ...]:
-    """F(m, r) of every axis."""
-    return tuple(
-        cook_toom(m, r, _FIVE if m + r == 7 and min(m, r) > 1 else None)
-        for m, r in zip(outputs, kernel, strict=True)
-    )
-
-
-def points(outputs: Sequence[int], kernel: Sequence[int]) -> int:
-    """Points of a transformed tile."""
-    return prod(m + r - 1 for m, r in zip(outputs, kernel, strict=True))
-
-
-def tile_counts(outputs: Sequence[int], positions: Sequence[int]) -> Shape:
-    """Tiles along every axis; the last one may overlap the one before it."""
-    return tuple(-(-o // m) for m, o in zip(outputs, positions, strict=True))
+def kernel_shape(step: Step, weight: Shape) -> Shape:
+    """(F, C, *K): the weight of a step as one of taps, whether it is that or one of points."""
+    if step.op != "winograd_conv":
+        return weight
+    return (*weight[:2], *taps(dict(step.attributes)["outputs"], weight[2:]))
 
 
 def scratch_shapes(way: Winograd, weight: Shape, block: int) -> tuple[Shape, Shape]:
@@ -52,17 +35,21 @@ def scratch_shapes(way: Winograd, weight: Shape, block: int) -> tuple[Shape, Sha
 
 def check_winograd(plan: Plan, step: Step, way: Winograd) -> None:
     """Raise PlanError unless a sound convolution can run tile by tile as said."""
-    weight = plan.weights[step.weight].shape
+    weight = kernel_shape(step, plan.weights[step.weight].shape)
     x, y = plan.places[step.inputs[0]], plan.places[step.name]
     rank, attributes = len(weight) - 2, dict(step.attributes)
     require(rank >= 1 and len(y.shape) == rank + 2, step.name, "it has no positions to tile")
-    steady = set(attributes["stride"]) == set(attributes["dilation"]) == {1}
-    require(steady, step.name, "Winograd has no strides and no dilation")
+    if step.op == "winograd_conv":
+        meant = attributes["outputs"]
+        require(way.outputs == meant, step.name, f"it means tiles of {meant}, not {way.outputs}")
+    else:
+        steady = set(attributes["stride"]) == set(attributes["dilation"]) == {1}
+        require(steady, step.name, "Winograd has no strides and no dilation")
     sizes = (*way.outputs, *way.block)
     sound = len(way.outputs) == rank and len(way.block) == rank + 1 and min(sizes) >= 1
     require(sound, step.name, f"no tiles {way.outputs} in blocks {way.block} of {rank} axes")
     for m, r, o in zip(way.outputs, weight[2:], y.shape[2:], strict=True):
-        fits = m <= o and m + r - 1 <= _LONGEST_TILE and (r > 1 or m == 1)
+        fits = m <= o and m + r - 1 <= LONGEST and (r > 1 or m == 1)
         require(fits, step.name, f"no tiles of {m} outputs along an axis of {o} with {r} taps")
     counts = (x.shape[0], *tile_counts(way.outputs, y.shape[2:]))
     within = all(b <= c for b, c in zip(way.block, counts, strict=True))
@@ -78,7 +65,8 @@ def _check_blocks(plan: Plan, step: Step, way: Winograd) -> None:
         step.name,
         f"tiles lie in one row, and vectors of filters are blocks of {block}",
     )
-    wanted = scratch_shapes(way, plan.weights[step.weight].shape, block)
+    weight = kernel_shape(step, plan.weights[step.weight].shape)
+    wanted = scratch_shapes(way, weight, block)
     require(len(step.scratch) == 2, step.name, "its scratch is not two values")
     places = [plan.places[name] for name in (*step.scratch, step.inputs[0])]
     found = tuple(place.shape for place in places[:2])

@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refimpl.ops.windows import Padding
 from refimpl.winograd.convolution import convolve
 from refimpl.winograd.transforms import Matrix, Transform
+
+if TYPE_CHECKING:  # operators are defined by what is here
+    from refimpl.ops.windows import Padding
 
 # More than rounding in the bound's own computation, and rounding entries twice, can take from it.
 _SLACK = 1 + 2.0**-26
@@ -50,16 +52,16 @@ def roundings(transforms: Sequence[Transform], channels: int) -> int:
     """How often a product is rounded at most, on its way through transforms and sums.
 
     By a matrix of at most z non-zeros in a row: once as the entry, once as the product, z - 1
-    times in sums (in any order, fused or not).  Then one product and the sum over `channels`.
+    times in sums (in any order, fused or not); the identity is no operation.  Then one product
+    and the sum over `channels`.
     """
-    depth = channels
-    for t in transforms:
-        depth += sum(_nonzeros(matrix) + 1 for matrix in (t.a, t.g, t.b))
-    return depth
+    return channels + sum(_rounds(matrix) for t in transforms for matrix in (t.a, t.g, t.b))
 
 
-def _nonzeros(matrix: Matrix) -> int:
-    return max(sum(entry != 0 for entry in row) for row in matrix)
+def _rounds(matrix: Matrix) -> int:
+    if all(entry == (i == j) for i, row in enumerate(matrix) for j, entry in enumerate(row)):
+        return 0
+    return max(sum(entry != 0 for entry in row) for row in matrix) + 1
 
 
 def error_bound(

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refimpl.ops.windows import Padding
 from refimpl.winograd.transforms import Transform, WinogradError
+
+if TYPE_CHECKING:  # operators are defined by what is here
+    from refimpl.ops.windows import Padding
 
 
 def convolve(
@@ -34,7 +37,8 @@ def convolve(
 
     Args:
         x: [N, C, *S], 1 to 3 spatial axes.
-        w: [F, C/groups, *K], of the same dtype.
+        w: [F, C/groups, *K], of the same dtype; of points in place of taps along an axis whose
+            transform says so.
         transforms: one a spatial axis, of as many taps as the kernel has along it.
         padding: (low, high) zeros of each spatial axis.
         groups: convolution groups.
@@ -67,14 +71,14 @@ def saving(transforms: Sequence[Transform]) -> Fraction:
 def _output_sizes(
     x: np.ndarray, w: np.ndarray, transforms: Sequence[Transform], padding: Padding, groups: int
 ) -> tuple[int, ...]:
-    taps = tuple(t.r for t in transforms)
+    taps, sizes = tuple(t.r for t in transforms), tuple(len(t.g[0]) for t in transforms)
     if x.ndim < 3 or not x.ndim == w.ndim == len(taps) + 2 == len(padding) + 2:
         raise WinogradError(
             f"The input {x.shape}, the weight {w.shape}, {len(taps)} transforms and {len(padding)} "
             "paddings are not of one number of spatial axes."
         )
-    if w.shape[2:] != taps:
-        raise WinogradError(f"Transforms of {taps} taps do not fit a kernel of {w.shape[2:]}.")
+    if w.shape[2:] != sizes:
+        raise WinogradError(f"Transforms of {sizes} taps do not fit a kernel of {w.shape[2:]}.")
     if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
         raise WinogradError(
             f"An input of {x.shape[1]} channels and a weight {w.shape} are not of {groups} groups."

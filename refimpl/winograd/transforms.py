@@ -15,7 +15,7 @@ is applied once to a weight rather than to every input.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -40,7 +40,7 @@ class Transform:
         m: outputs of a tile.
         r: taps of the kernel.
         a: output transform (m, n).
-        g: weight transform (n, r).
+        g: weight transform (n, r), or (n, n) for a weight of points.
         b: input transform (n, n).
     """
 
@@ -54,6 +54,10 @@ class Transform:
     def n(self) -> int:
         """Inputs of a tile, and products: m + r - 1."""
         return len(self.b)
+
+    def of_points(self) -> Transform:
+        """The same for a weight of n transformed points in place of r taps: G is the identity."""
+        return replace(self, g=_identity(self.n))
 
     def arrays(self, dtype: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(a, g, b) as arrays; dtype object keeps the fractions, others round each."""
@@ -102,9 +106,13 @@ def cook_toom(m: int, r: int, points: Sequence[Fraction | int] | None = None) ->
 def _direct(m: int, r: int) -> Transform:
     """m = 1: y = sum of g * d.  r = 1: y = g d for each of m inputs."""
     n = m + r - 1
-    one = _matrix([[Fraction(i == j) for j in range(n)] for i in range(n)])
+    one = _identity(n)
     row, column = _matrix([[Fraction(1)] * n]), _matrix([[Fraction(1)]] * n)
     return Transform(m, r, row, one, one) if m == 1 else Transform(m, r, one, column, one)
+
+
+def _identity(n: int) -> Matrix:
+    return _matrix([[Fraction(i == j) for j in range(n)] for i in range(n)])
 
 
 def _points(m: int, r: int, points: Sequence[Fraction | int] | None) -> tuple[Fraction, ...]:
