@@ -161,17 +161,27 @@ class _Builder:
         assert_never(layer)
 
     def conv(self, layer: Conv, x: str) -> str:
-        shape = (layer.filters, self.shapes[x][1] // layer.groups, *layer.kernel)
-        weight = self.weight(shape, layer.scheme, layer.keep, layer.groups)
-        y = self.node(
-            "conv", x, weight, *self.bias(layer), stride=layer.stride, padding=layer.padding,
-            dilation=layer.dilation, groups=layer.groups,
-        )  # fmt: skip
+        y = self.over_points(layer, x) if layer.tile else self.over_taps(layer, x)
         if layer.norm:
             y = self.norm(y)
         if layer.residual != "none":
             y = self.node("add", y, x if layer.residual == "self" else self.input(self.shapes[y]))
         return self.activated(y, layer.activation)
+
+    def over_taps(self, layer: Conv, x: str) -> str:
+        shape = (layer.filters, self.shapes[x][1] // layer.groups, *layer.kernel)
+        weight = self.weight(shape, layer.scheme, layer.keep, layer.groups)
+        return self.node(
+            "conv", x, weight, *self.bias(layer), stride=layer.stride, padding=layer.padding,
+            dilation=layer.dilation, groups=layer.groups,
+        )  # fmt: skip
+
+    def over_points(self, layer: Conv, x: str) -> str:
+        points = (m + r - 1 for m, r in zip(layer.tile, layer.kernel, strict=True))
+        shape = (layer.filters, self.shapes[x][1], *points)
+        weight = self.weight(shape, layer.scheme, layer.keep)
+        given = {"outputs": layer.tile, "padding": layer.padding}
+        return self.node("winograd_conv", x, weight, *self.bias(layer), **given)
 
     def conv_transpose(self, layer: ConvTranspose, x: str) -> str:
         shape = (self.shapes[x][1], layer.filters // layer.groups, *layer.kernel)

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jit.decide.repack import repacked
+from jit.decide.repack import reblocked, repacked
 from jit.decide.schedule import last_strip_fits
+from jit.decide.winograd import block_of
 from jit.target import Target, target
-from refimpl.plan import Plan, Schedule, Step
+from refimpl.plan import Plan, Schedule, Step, Winograd
 from refimpl.tiles import unpack
+from refimpl.winograd import tile_counts
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Cut:
     the width of these vectors is halved; tile: output positions along height and width, or vectors
     of positions along the latter; channels: in a block; panel: tiles of positions that share one,
     0 for vectors of filters; strip: filters of a strip of several tiles in products without
-    positions, 0 for one tile.
+    positions, 0 for one tile; tiles: in a block at most of those by Winograd, 0 for as many as the
+    planner takes.
     """
 
     vectors: int
@@ -35,14 +38,18 @@ class Cut:
     filters_first: bool
     panel: int = 0
     strip: int = 0
+    tiles: int = 0
 
 
 def recut(plan: Plan, cut: Cut) -> Plan:
     """The plan with every convolution, and product of a recurrence, cut as said, as far as its
-    size allows.  Convolutions by Winograd stay as they are."""
+    size allows.  Those by Winograd are only blocked otherwise."""
     machine = target(plan.target)
     for step in plan.steps:
-        if step.schedule is None or step.winograd is not None:
+        if step.winograd is not None:
+            plan = _in_blocks(plan, step, step.winograd, cut)
+            continue
+        if step.schedule is None:
             continue
         weight, _ = unpack(plan.weights[step.weight])
         if cut.strip and weight.ndim == 2 and not machine.grid:
@@ -55,6 +62,14 @@ def recut(plan: Plan, cut: Cut) -> Plan:
         else:
             plan = repacked(plan, step.name, _over_filters(plan, step, step.schedule, cut, machine))
     return plan
+
+
+def _in_blocks(plan: Plan, step: Step, way: Winograd, cut: Cut) -> Plan:
+    if not cut.tiles:
+        return plan
+    batch, _, *positions = plan.places[step.name].shape
+    counts = (batch, *tile_counts(way.outputs, positions))
+    return reblocked(plan, step.name, block_of(counts, cut.tiles))
 
 
 def _over_blocks(old: Schedule, cut: Cut, machine: Target) -> Schedule:

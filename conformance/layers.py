@@ -24,6 +24,7 @@ class Conv:
 
     residual: a second input of the network, or the convolution's own input where shapes agree.
     keep: the share of weights that the scheme keeps; 0 keeps none.
+    tile: the outputs of a tile where the weights are points of transformed kernels, else ().
     """
 
     filters: int
@@ -38,6 +39,7 @@ class Conv:
     activation: Activation | None = None
     scheme: str = "dense"
     keep: float = 1.0
+    tile: Shape = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,15 @@ from hypothesis.strategies import SearchStrategy
 from conformance import primitives
 from conformance.backend import DeviceBackend
 from conformance.faults import FAULTS, Fault, planted
-from conformance.strategies import Case, cases, compared_cases, conv_layers, patterned_layers
+from conformance.strategies import (
+    Case,
+    cases,
+    compared_cases,
+    conv_layers,
+    patterned_layers,
+    tiled_cases,
+    tiled_layers,
+)
 from conformance.suite import PROFILES, Suite
 from conformance.test_layers import FAMILIES
 from jit.session import DeviceError
@@ -19,6 +27,8 @@ from jit.target import llvm_target
 
 COMPARED = (compared_cases(st.one_of(conv_layers(), patterned_layers())), 100)
 """Layers from CSR and FKW, and without optimisations, and how many of them."""
+TILED = (tiled_cases(tiled_layers()), 80)
+"""Layers by Winograd, and how many of them."""
 
 
 def drawn(structures: SearchStrategy[Case], examples: int) -> list[Case]:
@@ -40,7 +50,7 @@ def drawn(structures: SearchStrategy[Case], examples: int) -> list[Case]:
 def pool() -> list[Case]:
     """Cases of every family in turn."""
     families = [(cases(structures()), examples) for structures, examples in FAMILIES.values()]
-    rows = itertools.zip_longest(*(drawn(*family) for family in (*families, COMPARED)))
+    rows = itertools.zip_longest(*(drawn(*family) for family in (*families, COMPARED, TILED)))
     return [case for row in rows for case in row if case is not None]
 
 

@@ -9,7 +9,7 @@ import pytest
 from conformance.check import arithmetic, check_plan
 from jit.checker import check as check_program
 from jit.decide import plan
-from jit.decide.arena import lay_out
+from jit.decide.repack import reblocked
 from jit.decide.winograd import WINOGRAD, ways
 from jit.executable import open_executable
 from jit.interpret_plan import interpret_plan
@@ -24,7 +24,6 @@ from refimpl.bounds import bounded_step
 from refimpl.graph import Constant, Graph, Node, Sparsity, attributes
 from refimpl.graph import evaluate as evaluate_graph
 from refimpl.plan import PlanError, Schedule, check, evaluate
-from refimpl.plan.winograd import scratch_shapes
 from refimpl.schemes import scheme_from_text
 from refimpl.winograd import convolve, denominator, transform_weight, transforms
 
@@ -60,18 +59,6 @@ def arrays(of, seed=1, whole=False):
     rng = np.random.default_rng(seed)
     draw = (lambda s: rng.integers(-4, 5, s)) if whole else rng.standard_normal
     return [draw(shape).astype(np.float32) for _, shape in of.inputs]
-
-
-def reblocked(made, block):
-    step = conv(made)
-    way = replace(step.winograd, block=block)
-    lanes = made.places[step.name].layout.block
-    shapes = scratch_shapes(way, made.weights[step.weight].shape, lanes)
-    places = dict(made.places)
-    for name, shape in zip(step.scratch, shapes, strict=True):
-        places[name] = replace(places[name], shape=shape)
-    steps = tuple(replace(s, winograd=way) if s is step else s for s in made.steps)
-    return lay_out(replace(made, steps=steps, places=places))
 
 
 # -- matrices as sums --------------------------------------------------------------------------
@@ -136,7 +123,8 @@ def test_every_stage_means_the_convolution(sizes, outputs, stage):
 @pytest.mark.parametrize("block", [(1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 2, 3)])
 def test_blocks_of_tiles_make_no_difference(block):
     of = graph(9, 5, (3, 3), (7, 11), batch=2, residual=True)
-    made = reblocked(forced(of, (4, 4)), block)
+    made = forced(of, (4, 4))
+    made = reblocked(made, conv(made).name, block)
     with open_executable(made, "host-isolated", guard="end") as net:
         report = check_plan(made, net, arrays(of))
     assert report.ok, str(report)

@@ -36,6 +36,7 @@ from jit.decide.draft import Draft
 from jit.decide.planes import Planes
 from jit.index import index, substitute
 from jit.kernels import conv, definition
+from jit.kernels import winograd as transforms
 from jit.kernels.channelwise import ElementKernel, PoolKernel, RelayoutKernel
 from jit.kernels.conv import ConvKernel
 from jit.kernels.depthwise import DepthwiseKernel
@@ -44,7 +45,10 @@ from jit.kernels.matmul import MatmulKernel
 from jit.kernels.norms import LocalResponseKernel, NormKernel
 from jit.kernels.plain import MapKernel, ReduceKernel
 from jit.kernels.recurrent import CellKernel
+from jit.kernels.winograd import WinogradInputKernel, WinogradOutputKernel
 from jit.launches import Ref, channelwise, contraction, listed, recurrence
+from jit.launches import winograd as tiles
+from jit.launches.points import PointTables
 from jit.program import Call, Const, If, Program, Store, map_stores
 from jit.stages import apart
 
@@ -128,6 +132,17 @@ def _rolled(ungrouped: tuple[np.ndarray, np.ndarray], w: np.ndarray, *_: Any) ->
 
 def _without_bias(draft: Draft) -> Draft:
     return draft if draft.bias is None else replace(draft, bias=np.zeros_like(draft.bias))
+
+
+def _mirrored(axis: transforms.Sums) -> transforms.Sums:
+    """The rows of a transform in the opposite order."""
+    return replace(axis, rows=axis.rows[::-1])
+
+
+def _two_points(made: PointTables) -> PointTables:
+    """The first two points read each other's tiles."""
+    other = np.where(made.point < 2, 1 - made.point, made.point)
+    return replace(made, point=other)
 
 
 def _last(params: Any, letter: str) -> str:
@@ -242,6 +257,27 @@ FAULTS = (
     Fault("a depthwise filter is its neighbour's", moved(DepthwiseKernel, "w", 1)),
     Fault("a transposed convolution does not mirror its kernel", result(
         decompose, "_mirrored", lambda w, *_: w[..., ::-1])),
+    # -- tile by tile ---------------------------------------------------------------------------
+    Fault("a transform drops a term", arguments(
+        transforms, "combine", lambda terms, *rest: (terms[:-1] or terms, *rest))),
+    Fault("outputs of a tile are stored in the opposite order", result(
+        transforms, "output_sums", lambda made, *_: [_mirrored(axis) for axis in made])),
+    Fault("the last tile reads from one input early", params(
+        WinogradInputKernel, lambda p: {**p, "LW": max(0, p["LW"] - 1)})),
+    Fault("the last tile is stored one output early", params(
+        WinogradOutputKernel, lambda p: {**p, "LW": max(0, p["LW"] - 1)})),
+    Fault("the last tile is not stored", params(
+        WinogradOutputKernel, lambda p: {**p, "TW": max(1, p["TW"] - 1)})),
+    Fault("two points are mistaken for each other", result(
+        tiles, "point_tables", lambda made, *_: _two_points(made))),
+    Fault("a point's last channels are not summed", result(
+        tiles, "point_tables", lambda made, *_: replace(
+            made, last=np.maximum(made.last - 1, made.first)))),
+    Fault("channels at a point read their neighbour's tiles", result(
+        tiles, "point_tables", lambda made, *_: replace(made, channel=np.roll(made.channel, 1)))),
+    Fault("every block of tiles reads the first", arguments(
+        tiles._Work, "corner", lambda self, value, begin, pads: (
+            self, value, (0,) * len(begin) if any(map(any, pads)) else begin, pads))),
     # -- recurrence ----------------------------------------------------------------------------
     Fault("every time is computed from the given state", arguments(
         recurrence._Recurrence, "moved", lambda self, made, _: (self, made, self.table.given))),

@@ -39,6 +39,7 @@ def cuts(draw: DrawFn) -> Cut:
         filters_first=draw(st.booleans()),
         panel=draw(st.sampled_from((0, 1, 2, 3))),
         strip=draw(st.sampled_from((0, 3, 8, 16))),
+        tiles=draw(st.sampled_from((0, 1, 2, 3, 7))),
     )
 
 
@@ -62,7 +63,7 @@ def tiled_cases(draw: DrawFn, structures: SearchStrategy[tuple[Net, tuple[int, .
     net, outputs = draw(structures)
     case = draw(cases(st.just(net)))
     name = f"winograd F({','.join(map(str, outputs))})"
-    return replace(case, cut=None, algorithms=(name,))
+    return replace(case, algorithms=(name,))
 
 
 @st.composite

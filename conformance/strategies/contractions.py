@@ -94,6 +94,15 @@ def tiled_layers(draw: DrawFn) -> tuple[Net, Shape]:
 
 
 @st.composite
+def point_layers(draw: DrawFn) -> Net:
+    """The same with points of transformed kernels for weights, any of them pruned."""
+    net, outputs = draw(tiled_layers())
+    (layer,) = net.layers
+    assert isinstance(layer, Conv)
+    return replace(net, layers=(replace(layer, tile=outputs),))
+
+
+@st.composite
 def linear_layers(draw: DrawFn) -> Net:
     """One linear layer, on (N, C) or on a flattened activation."""
     rank = draw(st.sampled_from((0, 0, 1, 2, 3)))

@@ -1,4 +1,4 @@
-"""A Plan with one of its contractions cut otherwise than the planner would."""
+"""A Plan with one of its contractions cut, or blocked, otherwise than the planner would."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 
 from jit.decide.arena import lay_out
 from jit.decide.packing import pack_as
+from refimpl.graph import Shape
 from refimpl.plan import Plan, PlanError, Schedule, output_positions
 from refimpl.plan.packing import stored_order
 from refimpl.plan.panels import panels_of
+from refimpl.plan.winograd import kernel_shape, scratch_shapes
 from refimpl.tiles import unpack
 
 
@@ -56,3 +58,26 @@ def repacked(
     steps = tuple(new if s is step else s for s in plan.steps)
     weights = {**plan.weights, step.weight: tiles}
     return lay_out(replace(plan, steps=steps, places=places, weights=weights))
+
+
+def reblocked(plan: Plan, name: str, block: Shape) -> Plan:
+    """The plan with a convolution by Winograd that works on blocks of other sizes.
+
+    Args:
+        plan: any.
+        name: of the step.
+        block: images, and tiles along every spatial axis.
+
+    Raises:
+        PlanError: no step of that name is computed by Winograd.
+    """
+    step = next((s for s in plan.steps if s.name == name and s.winograd is not None), None)
+    if step is None or step.winograd is None:
+        raise PlanError(f"{name}: no step of that name is computed by Winograd")
+    way = replace(step.winograd, block=block)
+    weight = kernel_shape(step, plan.weights[step.weight].shape)
+    shapes = scratch_shapes(way, weight, plan.places[name].layout.block)
+    scratch = zip(step.scratch, shapes, strict=True)
+    places = {n: replace(plan.places[n], shape=shape) for n, shape in scratch}
+    steps = tuple(replace(s, winograd=way) if s is step else s for s in plan.steps)
+    return lay_out(replace(plan, steps=steps, places={**plan.places, **places}))

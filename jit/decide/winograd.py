@@ -149,7 +149,7 @@ def named_tile(name: str) -> bool:
 def _blocked(made: _Product, output: Shape, outputs: Shape, target: Target) -> Iterator[Candidate]:
     """The best blocks of tiles; the runners-up are named by their size."""
     counts = (output[0], *tile_counts(outputs, output[1:]))
-    blocks = {_block(counts, most) for most in _TILES}
+    blocks = {block_of(counts, most) for most in _TILES}
     found = [_way(made, counts, Winograd(outputs, block), target) for block in sorted(blocks)]
     best, *others = sorted(found, key=lambda way: way.cycles)
     yield best
@@ -158,7 +158,7 @@ def _blocked(made: _Product, output: Shape, outputs: Shape, target: Target) -> I
         yield replace(way, name=f"{way.name} by {prod(way.winograd.block)} tiles")
 
 
-def _block(counts: Shape, most: int) -> Shape:
+def block_of(counts: Shape, most: int) -> Shape:
     """Tiles along images and axes: whole rows, then planes, then images, as long as they fit."""
     result: list[int] = []
     for count in reversed(counts):
