@@ -34,20 +34,21 @@ _DENSE_LAYERS = (
 _PRUNED_LAYERS = ("c3_256_256_8x28", "c2_128_128_28")
 _RECURRENT = ("torch", "onnxruntime", "openvino")
 _NETWORKS = (
-    (Case("c3d"), _SLIM, 1),
-    (Case("r2plus1d_18"), _SLIM, 1),
-    (Case("s3d"), _SLIM, 1),
-    (Case("vgg16"), _SPARSE, 1),
-    (Case("resnet50"), _SPARSE, 1),
-    (Case("mobilenet_v2"), _SPARSE, 1),
-    (Case("gru"), _RECURRENT, 1),
-    (Case("gru", steps=100), _RECURRENT, 1),
-    (Case("gru", batch=32), _RECURRENT, 1),
-    (Case("c3d"), _SLIM, 2),
-    (Case("resnet50"), _SLIM, 2),
-    (Case("gru"), _RECURRENT, 2),
+    (Case("c3d"), None, _SLIM, 1),
+    (Case("c3d"), "3.57x winograd", _SLIM, 1),
+    (Case("r2plus1d_18"), None, _SLIM, 1),
+    (Case("s3d"), None, _SLIM, 1),
+    (Case("vgg16"), None, _SPARSE, 1),
+    (Case("resnet50"), None, _SPARSE, 1),
+    (Case("mobilenet_v2"), None, _SPARSE, 1),
+    (Case("gru"), None, _RECURRENT, 1),
+    (Case("gru", steps=100), None, _RECURRENT, 1),
+    (Case("gru", batch=32), None, _RECURRENT, 1),
+    (Case("c3d"), None, _SLIM, 2),
+    (Case("resnet50"), None, _SLIM, 2),
+    (Case("gru"), None, _RECURRENT, 2),
 )
-"""Networks, their peers, and threads."""
+"""Networks, how they are pruned (None: as usual), their peers, and threads."""
 
 
 @dataclass
@@ -100,9 +101,10 @@ def measure(rounds: int, seed: int, tune: bool, tell: Callable[[str], None]) -> 
             found.layers.extend(bench_layers(texts, chosen, peers=_PEERS, **options))
         except REFUSALS as error:
             found.refused.append(f"layers: {error}")
-    for case, peers, threads in _NETWORKS:
+    for case, pruning, peers, threads in _NETWORKS:
         try:
-            report = bench_network(case, peers=peers, threads=threads, **options)
+            how = {"pruning": pruning, "peers": peers, "threads": threads}
+            report = bench_network(case, **how, **options)
             found.networks.append(report)
         except REFUSALS as error:
             found.refused.append(f"{case}: {error}")

@@ -296,6 +296,28 @@ def test_a_network_end_to_end(tiny) -> None:
     assert "tiny, 3 steps, batch 2 at 2x" in str(report.table().title)
 
 
+def test_a_network_pruned_in_the_winograd_domain_runs_beside_that_of_taps(monkeypatch) -> None:
+    torch = pytest.importorskip("torch")
+    from bench.networks import definitions, prunings
+    from bench.networks.case import Case
+    from bench.networks.measure import bench_network
+
+    def make(_: float) -> torch.nn.Module:
+        conv = torch.nn.Conv2d
+        return torch.nn.Sequential(conv(3, 16, 3, padding=1), conv(16, 32, 3, padding=1))
+
+    monkeypatch.setitem(definitions.DEFINITIONS, "tiny", definitions.Definition(make, (1, 3, 9, 8)))
+    thin = prunings.NetworkPruning(lambda _: {"1.weight": 0.5}, tiles={"1.weight": (2, 4)})
+    monkeypatch.setitem(prunings.PRUNINGS, "tiny", {"2x winograd": thin})
+    report = bench_network(Case("tiny"), peers=[], rounds=1)
+    assert report.correct
+    labels = [row.label for row in report.contest.comparison.rows]
+    assert labels == [DENSE, PRUNED, "ours pruned by taps"]
+    dense, points, taps = (row.work for row in report.contest.comparison.rows)
+    assert dense.dense == points.dense == taps.dense
+    assert points.kept - 31104 == pytest.approx((taps.kept - 31104) * 24 / 72, rel=0.2)
+
+
 def test_two_threads_take_part_beside_one(tiny, monkeypatch, tmp_path) -> None:
     from bench.networks.case import Case
     from bench.networks.measure import bench_network
@@ -340,7 +362,7 @@ def test_the_headline_names_what_it_could_not_measure(tiny, monkeypatch) -> None
         raise SchemeError("it cannot keep that")
 
     monkeypatch.setattr(headline, "bench_network", refuse)
-    monkeypatch.setattr(headline, "_NETWORKS", ((Case("tiny"), (), 1),))
+    monkeypatch.setattr(headline, "_NETWORKS", ((Case("tiny"), None, (), 1),))
     monkeypatch.setattr(headline, "_DENSE_LAYERS", ())
     monkeypatch.setattr(headline, "_PRUNED_LAYERS", ())
     found = headline.measure(1, 0, False, lambda _: None)

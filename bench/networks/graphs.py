@@ -8,9 +8,10 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.shape import random_mask
-from refimpl.graph import Constant, Graph, Sparsity, check
+from refimpl.graph import Constant, Graph, Shape, Sparsity, check
 from refimpl.ops import OPERATORS
 from refimpl.schemes import Scheme, Scope
+from refimpl.winograd_domain import to_winograd
 
 Ratios = Mapping[str, float]
 """The share pruned of a weight, by its name."""
@@ -35,6 +36,28 @@ def demo(seed: int = 0) -> Graph:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return capture(MotionNet(), (torch.zeros(1, 1, 16, 32, 32),))
+
+
+def over_points(graph: Graph, tiles: Mapping[str, Shape]) -> Graph:
+    """The Graph with convolutions rewritten over points of transformed kernels.
+
+    Args:
+        graph: any.
+        tiles: the outputs of a tile along every axis, by the name of a convolution's weight; the
+            new weight is called `points_name` of it.
+
+    Raises:
+        GraphError: a convolution has no such tiles.
+    """
+    readers = {name: node.name for node in graph.nodes for name in node.inputs}
+    for weight, outputs in tiles.items():
+        graph = to_winograd(graph, readers[weight], outputs)
+    return graph
+
+
+def points_name(weight: str) -> str:
+    """What `to_winograd` calls the points of a weight."""
+    return f"{weight}.points"
 
 
 def pruned(

@@ -10,11 +10,11 @@ from typing import Any
 from rich.table import Table
 
 from bench.aims import FASTEST, FEWER, Aim, Finding, aims_json, find
-from bench.contest import Contest, compiled, contest, target_of
+from bench.contest import OURS, Contest, compiled, contest, target_of
 from bench.errors import BenchError
 from bench.layer import DENSE, PRUNED
 from bench.networks.case import Case
-from bench.networks.graphs import pruned
+from bench.networks.graphs import over_points, points_name, pruned
 from bench.networks.prunings import PRUNINGS, NetworkPruning
 from bench.rivals import SPARSE_PEER, rivals
 from jit.target import target as target_named
@@ -22,6 +22,8 @@ from refimpl.graph import Graph, macs
 from refimpl.plan.report import counted_threads
 from refimpl.schemes import KGS, Scheme, Scope, scheme_from_text
 
+BY_TAPS = "pruned by taps"
+"""The label of the network pruned by taps beside one that is pruned in the Winograd domain."""
 _SPARSE = f"{SPARSE_PEER}, pruned"
 _IMAGES = (Aim(PRUNED, FASTEST, 1.0), Aim(PRUNED, _SPARSE, 1.0))
 
@@ -31,6 +33,10 @@ _AIMS: Mapping[tuple[str, str], Sequence[Aim]] = {
         Aim(PRUNED, FASTEST, 3.3),
         Aim(PRUNED, FASTEST, 3.7, stretch=True),
         Aim(PRUNED, FEWER, 1.0, stretch=True),
+    ),
+    ("c3d", "3.57x winograd"): (
+        Aim(PRUNED, FASTEST, 5.0),
+        Aim(PRUNED, f"{OURS}{BY_TAPS}", 1.0),
     ),
     ("r2plus1d_18", "3.20x"): (Aim(PRUNED, FASTEST, 3.0),),
     ("vgg16", "8x"): _IMAGES,
@@ -159,6 +165,7 @@ def bench_network(
 
     Peers run it dense; the one that skips zeros runs it pruned; and the fastest of them runs it
     with as many fewer filters in every layer as leave the multiply-accumulates that ours keeps.
+    Beside a network pruned in the Winograd domain runs the one that lost the same shares of taps.
 
     Args:
         case: the network and its input.
@@ -181,7 +188,9 @@ def bench_network(
     if how is not None:
         given = scheme or how.scheme or suiting_scheme(machine)
         chosen = scheme_from_text(given) if isinstance(given, str) else given
-        thin["pruned"] = pruned(dense, how.ratios(dense), chosen, scope=scope, seed=seed)
+        thin = _pruned(dense, how, chosen, scope, seed)
+    # Peers know no points: theirs is the network whose taps were pruned.
+    taps = thin.get(BY_TAPS, thin.get("pruned"))
     tell(f"compiling {case}")
     graphs, tuned_on = {"dense": dense, **thin}, device if tune else None
     variants = compiled(graphs, machine, threads=threads, tuned_on=tuned_on, tell=tell)
@@ -190,15 +199,29 @@ def bench_network(
         variants += compiled(alone, machine, tuned_on=tuned_on, tell=tell)
     result = contest(
         variants,
-        rivals(dense, thin, peers, device),
+        rivals(dense, {label: g for label, g in thin.items() if g is taps}, peers, device),
         device=device,
         threads=threads,
-        fewer_filters=partial(_thinned, case, thin["pruned"], seed, tell) if thin else None,
+        fewer_filters=partial(_thinned, case, taps, seed, tell) if taps else None,
         rounds=rounds,
         seed=seed,
         tell=tell,
     )
     return NetworkReport(case, name, chosen, device, threads, result)
+
+
+def _pruned(
+    dense: Graph, how: NetworkPruning, scheme: Scheme, scope: Scope | None, seed: int
+) -> dict[str, Graph]:
+    """The pruned networks, by label: in the Winograd domain, with that of taps beside it."""
+    ratios = how.ratios(dense)
+    taps = pruned(dense, ratios, scheme, scope=scope, seed=seed)
+    if not how.tiles:
+        return {"pruned": taps}
+    names = {name: points_name(name) if name in how.tiles else name for name in ratios}
+    shares = {names[name]: ratio for name, ratio in ratios.items()}
+    points = pruned(over_points(dense, how.tiles), shares, scheme, scope=scope, seed=seed)
+    return {"pruned": points, BY_TAPS: taps}
 
 
 def _thinned(case: Case, pruned: Graph, seed: int, tell: Callable[[str], None]) -> Graph:

@@ -42,6 +42,8 @@ more, and results are no longer within 1e-4 of the largest output."""
 _REBLOCKED = 2  # sizes of a block that are listed besides the best
 _TILES = (16, 32, 64, 128, 256, 512, 1024)
 """Tiles of a block that are tried."""
+_FEW_TILES = (8, *_TILES)
+"""The same where little is left of the weight, so that a block and all of it may stay in L2."""
 _NEAR, _FAR = 8.0, 4.0
 """Bytes that one core reads in a cycle one after another from beyond L2, and beyond any cache."""
 _SCATTERED = 3.0
@@ -109,7 +111,7 @@ def point_ways(problem: ConvProblem, target: Target) -> list[Candidate]:
 
     weight = (filters, channels, *taps(problem.outputs, tile))
     made = _Product(weight, 4 * int(problem.stored.sum()), cut)
-    return list(_blocked(made, problem.output, problem.outputs, target))
+    return list(_blocked(made, problem.output, problem.outputs, target, _FEW_TILES))
 
 
 def _point_strips(problem: ConvProblem, rows: int, target: Target) -> Strips:
@@ -146,10 +148,16 @@ def named_tile(name: str) -> bool:
     return bool(_parsed(name))
 
 
-def _blocked(made: _Product, output: Shape, outputs: Shape, target: Target) -> Iterator[Candidate]:
+def _blocked(
+    made: _Product,
+    output: Shape,
+    outputs: Shape,
+    target: Target,
+    tiles: Sequence[int] = _TILES,
+) -> Iterator[Candidate]:
     """The best blocks of tiles; the runners-up are named by their size."""
     counts = (output[0], *tile_counts(outputs, output[1:]))
-    blocks = {block_of(counts, most) for most in _TILES}
+    blocks = {block_of(counts, most) for most in tiles}
     found = [_way(made, counts, Winograd(outputs, block), target) for block in sorted(blocks)]
     best, *others = sorted(found, key=lambda way: way.cycles)
     yield best
