@@ -7,13 +7,14 @@ as it was packed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from refimpl.graph import Shape
+from refimpl.plan import Schedule
 from refimpl.tiles import Tile
 from refimpl.winograd import Transform, transform_weight
 
@@ -63,13 +64,27 @@ def transformed(tile: Tile, weight: Shape, steps: Sequence[Transform]) -> StripP
     return StripPoints(point, channel, made.astype(np.float32).reshape(-1, rows))
 
 
+def columns_held(tiles: Sequence[Tile], points: int) -> np.ndarray:
+    """How many columns of every point each strip of a weight of points has: (points, strips)."""
+    return np.stack([np.bincount(t.columns % points, minlength=points) for t in tiles], axis=1)
+
+
 def point_tables(
-    strips: Sequence[StripPoints], points: int, channels: int, channel_block: int, run: int
+    strips: Iterable[StripPoints], held: np.ndarray, rows: int, channels: int, schedule: Schedule
 ) -> PointTables:
-    """The tables of strips of one height; their columns are whole runs of `run` channels."""
-    held = np.stack([np.bincount(s.point, minlength=points) for s in strips], axis=1)
+    """The tables of strips of one height.
+
+    Args:
+        strips: one after another, since all at once may not fit in memory; their columns are
+            whole runs of channels.
+        held: integers (points, strips), the columns of each.
+        rows: of every strip.
+        channels: of the weight.
+        schedule: its blocks and runs of channels.
+    """
+    run = schedule.run
     begin = (np.cumsum(held) - held.reshape(-1)).reshape(held.shape)
-    values = np.zeros((int(held.sum()), strips[0].values.shape[1]), np.float32)
+    values = np.zeros((int(held.sum()), rows), np.float32)
     channel = np.zeros(len(values), np.int64)
     for number, strip in enumerate(strips):
         before = np.cumsum(held[:, number]) - held[:, number]
@@ -77,8 +92,9 @@ def point_tables(
         values[at], channel[at] = strip.values, strip.channel
     channel = channel[::run]
     where = np.repeat(np.arange(held.size), held.reshape(-1) // run)
-    blocks = -(-channels // channel_block)
-    counts = np.bincount(where * blocks + channel // channel_block, minlength=held.size * blocks)
+    blocks = -(-channels // schedule.channel_block)
+    block = where * blocks + channel // schedule.channel_block
+    counts = np.bincount(block, minlength=held.size * blocks)
     last = np.cumsum(counts)
     first, last = (last - counts).astype(np.int32), last.astype(np.int32)
-    return PointTables(values, channel, where // len(strips), first, last)
+    return PointTables(values, channel, where // held.shape[1], first, last)

@@ -18,7 +18,14 @@ from jit.kernels.conv import ConvKernel
 from jit.kernels.winograd import WinogradInputKernel, WinogradOutputKernel
 from jit.launches.axes import AXES, row_offset, stride_params
 from jit.launches.form import Launch, Lowering, Operand, Ref, launch
-from jit.launches.points import PointTables, StripPoints, point_tables, points_of, transformed
+from jit.launches.points import (
+    PointTables,
+    StripPoints,
+    columns_held,
+    point_tables,
+    points_of,
+    transformed,
+)
 from refimpl.graph import Shape
 from refimpl.plan import PlanError, Schedule, Step, Winograd, output_positions
 from refimpl.plan.winograd import kernel_shape
@@ -187,10 +194,8 @@ class _Work:
         s, (x, y) = self.schedule, (operand.place for operand in self.scratch())
         height, shape = strips[0].rows.size, self.weight.shape
         slots = height * len(strips)
-        made = point_tables(
-            [self.points_of(tile) for tile in strips],
-            self.points, shape[1], s.channel_block, s.run,
-        )  # fmt: skip
+        held = self.held(strips)
+        made = point_tables(map(self.points_of, strips), held, height, shape[1], s)
         bias = np.zeros(slots, np.float32)
         given = self.to.plan.constants[self.step.bias].array[row : row + slots]
         bias[: given.size] = given
@@ -204,6 +209,12 @@ class _Work:
         tables["bias"] = np.zeros(self.points * slots, np.float32)  # the products begin at 0
         packed = {name: self.to.constants.add(array) for name, array in tables.items()}
         return _Group(row, height, slots, packed, self.to.constants.add(bias), sizes)
+
+    def held(self, strips: Sequence[Tile]) -> np.ndarray:
+        """The columns of every point of each strip: (points, strips)."""
+        if self.step.op == "winograd_conv":
+            return columns_held(strips, self.points)
+        return np.full((self.points, len(strips)), self.weight.shape[1])
 
     def points_of(self, tile: Tile) -> StripPoints:
         """A strip's columns, point by point."""
