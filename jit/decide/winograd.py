@@ -87,7 +87,8 @@ def ways(
     for outputs in _tilings(weight, output, algorithms):
         nbytes = 4 * whole * points(outputs, weight[2:])
         cut = partial(_dense_cut, weight, target)
-        found += _blocked(_Product(weight, nbytes, cut), output, outputs, target)
+        blocked = _blocked(_Product(weight, nbytes, cut), output, outputs, target)
+        found += blocked[: 1 + _REBLOCKED]
     return found
 
 
@@ -111,7 +112,7 @@ def point_ways(problem: ConvProblem, target: Target) -> list[Candidate]:
 
     weight = (filters, channels, *taps(problem.outputs, tile))
     made = _Product(weight, 4 * int(problem.stored.sum()), cut)
-    return list(_blocked(made, problem.output, problem.outputs, target, _FEW_TILES))
+    return _blocked(made, problem.output, problem.outputs, target, _FEW_TILES)
 
 
 def _point_strips(problem: ConvProblem, rows: int, target: Target) -> Strips:
@@ -154,16 +155,14 @@ def _blocked(
     outputs: Shape,
     target: Target,
     tiles: Sequence[int] = _TILES,
-) -> Iterator[Candidate]:
-    """The best blocks of tiles; the runners-up are named by their size."""
+) -> list[Candidate]:
+    """The best block of tiles, and the runners-up, which are named by their size."""
     counts = (output[0], *tile_counts(outputs, output[1:]))
     blocks = {block_of(counts, most) for most in tiles}
     found = [_way(made, counts, Winograd(outputs, block), target) for block in sorted(blocks)]
     best, *others = sorted(found, key=lambda way: way.cycles)
-    yield best
-    for way in others[:_REBLOCKED]:
-        assert way.winograd is not None
-        yield replace(way, name=f"{way.name} by {prod(way.winograd.block)} tiles")
+    sizes = ((way, prod(way.winograd.block)) for way in others if way.winograd is not None)
+    return [best, *(replace(way, name=f"{way.name} by {size} tiles") for way, size in sizes)]
 
 
 def block_of(counts: Shape, most: int) -> Shape:
