@@ -42,10 +42,13 @@ more, and results are no longer within 1e-4 of the largest output."""
 _REBLOCKED = 2  # sizes of a block that are listed besides the best
 _TILES = (16, 32, 64, 128, 256, 512, 1024)
 """Tiles of a block that are tried."""
-_FEW_TILES = (8, *_TILES)
-"""The same where little is left of the weight, so that a block and all of it may stay in L2."""
+_FEW_TILES = (8, 16, 32, 64)
+"""The same where little is left of the weight: to read it again costs less than tiles that leave
+the caches (measured on C3D's layers; with 200 tiles they took up to 1.4 times as long)."""
 _NEAR, _FAR = 8.0, 4.0
 """Bytes that one core reads in a cycle one after another from beyond L2, and beyond any cache."""
+_LISTED = 15.0
+"""The same of a weight of points from beyond L2, whose products are few for its bytes."""
 _SCATTERED = 3.0
 """The same where every point of a tile is a stream of its own, too many to be prefetched."""
 _LARGE = 30 * 2**20
@@ -56,11 +59,13 @@ _LAUNCH = 300.0
 
 @dataclass(frozen=True)
 class _Product:
-    """The products between the transforms: (F, C, *K), bytes of all points' weights, and (tiles,
-    bytes of weight read in a cycle) to the average (cycles, schedule) of a point."""
+    """The products between the transforms: (F, C, *K), bytes of all points' weights, how many of
+    these a cycle reads from near, and (tiles, bytes of weight read in a cycle) to the average
+    (cycles, schedule) of a point."""
 
     weight: Shape
     nbytes: int
+    near: float
     cut: Callable[[int, float], tuple[float, Schedule]]
 
 
@@ -87,7 +92,7 @@ def ways(
     for outputs in _tilings(weight, output, algorithms):
         nbytes = 4 * whole * points(outputs, weight[2:])
         cut = partial(_dense_cut, weight, target)
-        blocked = _blocked(_Product(weight, nbytes, cut), output, outputs, target)
+        blocked = _blocked(_Product(weight, nbytes, _NEAR, cut), output, outputs, target)
         found += blocked[: 1 + _REBLOCKED]
     return found
 
@@ -111,7 +116,7 @@ def point_ways(problem: ConvProblem, target: Target) -> list[Candidate]:
         return cut_product(strips, channels, tiles, rate, run, target)
 
     weight = (filters, channels, *taps(problem.outputs, tile))
-    made = _Product(weight, 4 * int(problem.stored.sum()), cut)
+    made = _Product(weight, 4 * int(problem.stored.sum()), _LISTED, cut)
     return _blocked(made, problem.output, problem.outputs, target, _FEW_TILES)
 
 
@@ -184,7 +189,7 @@ def _way(made: _Product, counts: Shape, way: Winograd, target: Target) -> Candid
     count = points(way.outputs, kernel)
     scratch, rate = 4 * lanes * count * sum(slots) * in_block, inf
     if scratch + made.nbytes > target.l2_bytes // 2:
-        rate = _NEAR if made.nbytes <= _LARGE else _FAR
+        rate = made.near if made.nbytes <= _LARGE else _FAR
     multiplied, schedule = made.cut(in_block, rate)
     cycles = blocks * (count * multiplied + 4 * _LAUNCH)
     for vectors, axes in zip(slots, _steps(way.outputs, tuple(kernel)), strict=True):
