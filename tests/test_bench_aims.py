@@ -267,6 +267,19 @@ def test_prunings_name_weights_of_their_networks(name: str) -> None:
         assert not any(len(shape) > 2 and shape[1] == 1 for shape in shapes)  # depthwise
 
 
+def test_layers_of_points_are_among_the_pruned() -> None:
+    pytest.importorskip("torch")
+    from bench.networks.case import Case
+    from bench.networks.graphs import over_points, points_name
+    from bench.networks.prunings import PRUNINGS
+
+    graph = Case("c3d").graph(1 / 32)
+    for pruning in PRUNINGS["c3d"].values():
+        assert pruning.tiles.keys() <= pruning.ratios(graph).keys()
+        points = over_points(graph, pruning.tiles)
+        assert {points_name(name) for name in pruning.tiles} <= points.constants.keys()
+
+
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("torch")

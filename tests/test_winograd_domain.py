@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from conformance.check import check_plan
 from jit.decide import plan
+from jit.decide.repack import reblocked
 from jit.executable import open_executable
 from jit.interpret_plan import interpret_plan
+from jit.launches.points import columns_held, point_tables, points_of
 from jit.plan_file import load_plan, save_plan
 from refimpl.graph import (
     Constant,
@@ -26,9 +28,10 @@ from refimpl.graph import (
 )
 from refimpl.ops import OPERATORS
 from refimpl.ops.contractions import conv_fast
-from refimpl.plan import PlanError, check, stored_macs
+from refimpl.plan import PlanError, Schedule, check, stored_macs
 from refimpl.plan import evaluate as evaluate_plan
 from refimpl.schemes import KGS, Filter, Unstructured
+from refimpl.tiles import pack
 from refimpl.winograd import (
     error_form,
     point_gains,
@@ -389,6 +392,38 @@ def test_unsound_steps_are_refused(change, rule):
     steps = tuple(replace(s, **change) if s is tiled(made) else s for s in made.steps)
     with pytest.raises(PlanError, match=rule):
         check(replace(made, steps=steps))
+
+
+def test_columns_are_listed_by_point_then_strip_then_channel():
+    rng = np.random.default_rng(0)
+    u, kept = rng.standard_normal((6, 8, 4)).astype(np.float32), rng.random((6, 8, 4)) < 0.5
+    kept[:4, 4:] = False  # no column of the second block in the first strip
+    kept = np.repeat(kept[::2, ::2], 2, axis=0).repeat(2, axis=1)  # runs of 2 channels
+    u = np.where(kept, u, np.float32(0))
+    tiles = [strip[0] for strip in pack(u, kept, [4, 4], 4).strips]
+    held = columns_held(tiles, 4)
+    schedule = Schedule(4, 4, (1, 1), 2, 4, False)
+    strips = [points_of(tile, u.shape) for tile in tiles]
+    made = point_tables(iter(strips), held, 4, 8, schedule)
+    assert held.tolist() == [[int(kept[s : s + 4, :, p].any(axis=0).sum()) for s in (0, 4)]
+                             for p in range(4)]  # fmt: skip
+    assert made.last[-1] == made.channel.size == held.sum() // 2
+    for number, (first, last) in enumerate(zip(made.first, made.last, strict=True)):
+        (place, block), at = divmod(number, 2), slice(first, last)
+        point, strip = divmod(place, 2)
+        assert (made.channel[at] // 4 == block).all()
+        assert (made.point[at] == point).all()
+        for run, channel in zip(range(first, last), made.channel[at], strict=True):
+            wanted = np.zeros((2, 4), np.float32)
+            rows = u[strip * 4 : strip * 4 + 4, channel : channel + 2, point].T
+            wanted[:, : rows.shape[1]] = rows
+            np.testing.assert_array_equal(made.values[2 * run : 2 * run + 2], wanted)
+
+
+def test_only_what_has_tiles_can_have_other_blocks_of_them():
+    made = plan(layer(4, 4, (3, 3), (6, 7)), "host", algorithms=("direct",))
+    with pytest.raises(PlanError, match="c: no step"):
+        reblocked(made, "c", (1, 1, 1))
 
 
 def test_counts_of_tiles_and_points():
