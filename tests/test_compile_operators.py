@@ -15,7 +15,8 @@ from refimpl.ops import OPERATORS
 from refimpl.plan import evaluate as evaluate_plan
 
 CONSTANT_FROM = {
-    "conv": 1, "conv_transpose": 1, "linear": 1, "batch_norm": 1, "layer_norm": 1, "group_norm": 1,
+    "conv": 1, "conv_transpose": 1, "winograd_conv": 1, "linear": 1, "batch_norm": 1,
+    "layer_norm": 1, "group_norm": 1,
     "rms_norm": 1, "embedding": 1, "prelu": 1, "rnn": 1, "gru": 1, "lstm": 1,
 }  # fmt: skip
 """The first input that is a constant of the network; all are given where none is named."""
