@@ -25,7 +25,6 @@ from refimpl.schemes import KGS, Scheme, Scope, scheme_from_text
 BY_TAPS = "pruned by taps"
 """The label of the network pruned by taps beside one that is pruned in the Winograd domain."""
 _SPARSE = f"{SPARSE_PEER}, pruned"
-_IN_DOMAIN = (Aim(PRUNED, FASTEST, 5.0), Aim(PRUNED, f"{OURS}{BY_TAPS}", 1.0))
 _IMAGES = (Aim(PRUNED, FASTEST, 1.0), Aim(PRUNED, _SPARSE, 1.0))
 
 _AIMS: Mapping[tuple[str, str], Sequence[Aim]] = {
@@ -35,8 +34,10 @@ _AIMS: Mapping[tuple[str, str], Sequence[Aim]] = {
         Aim(PRUNED, FASTEST, 3.7, stretch=True),
         Aim(PRUNED, FEWER, 1.0, stretch=True),
     ),
-    ("c3d", "3.57x winograd"): _IN_DOMAIN,
-    ("c3d", "3.57x winograd, larger tiles"): _IN_DOMAIN,
+    ("c3d", "3.57x winograd"): (
+        Aim(PRUNED, FASTEST, 5.0),
+        Aim(PRUNED, f"{OURS}{BY_TAPS}", 1.0),
+    ),
     ("r2plus1d_18", "3.20x"): (Aim(PRUNED, FASTEST, 3.0),),
     ("vgg16", "8x"): _IMAGES,
     ("resnet50", "4x"): _IMAGES,

@@ -60,9 +60,8 @@ _CONV2, _CONV3A, _CONV3B, _CONV4B = "3.weight", "6.weight", "8.weight", "13.weig
 _C3D = {_CONV2: 0.85, _CONV3A: 0.80, _CONV3B: 0.85}
 _C3D_MORE = {**_C3D, _CONV4B: 0.80}
 # At the same share, F(2, 2, 2) errs about as pruned taps do for kernels without structure (least
-# squares, white input: docs/winograd.md); larger tiles are faster, and err more.
+# squares, white input: docs/winograd.md); larger tiles err more, and are hardly faster.
 _C3D_TILES = dict.fromkeys(_C3D_MORE, (2, 2, 2))
-_C3D_FASTEST = {_CONV2: (2, 2, 4), _CONV3A: (2, 4, 4), _CONV3B: (2, 4, 4), _CONV4B: (2, 2, 2)}
 _STAGES = {stage: (6 + 2 * stage, 7 + 2 * stage) for stage in (0, 1)}  # modules of two blocks
 
 
@@ -91,7 +90,6 @@ PRUNINGS: Mapping[str, Mapping[str, NetworkPruning]] = {
     "c3d": {
         "2.53x": _published(_C3D),
         "3.57x winograd": NetworkPruning(lambda _: _C3D_MORE, tiles=_C3D_TILES),
-        "3.57x winograd, larger tiles": NetworkPruning(lambda _: _C3D_MORE, tiles=_C3D_FASTEST),
         "3.57x": _published(_C3D_MORE),
     },
     "r2plus1d_18": {
