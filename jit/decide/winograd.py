@@ -49,8 +49,10 @@ _NEAR, _FAR = 8.0, 4.0
 """Bytes that one core reads in a cycle one after another from beyond L2, and beyond any cache."""
 _LISTED = 15.0
 """The same of a weight of points from beyond L2, whose products are few for its bytes."""
-_SCATTERED = 3.0
+_SCATTERED, _SCATTERED_FAR = 3.0, 2.0
 """The same where every point of a tile is a stream of its own, too many to be prefetched."""
+_CROWDED = 32 * 2**20
+"""Bytes of tiles and products from which they go beyond any cache (measured on C3D's conv2)."""
 _LARGE = 30 * 2**20
 """Bytes from which a weight is not found in any cache when it is next read."""
 _LAUNCH = 300.0
@@ -195,7 +197,8 @@ def _way(made: _Product, counts: Shape, way: Winograd, target: Target) -> Candid
     for vectors, axes in zip(slots, _steps(way.outputs, tuple(kernel)), strict=True):
         cycles += tiles * vectors * _transform_cycles(axes, target)
     if scratch > target.l2_bytes // 2:
-        cycles += blocks * 2 * scratch / _SCATTERED
+        rate = _SCATTERED if scratch <= _CROWDED else _SCATTERED_FAR
+        cycles += blocks * 2 * scratch / rate
     return Candidate(f"{WINOGRAD} {way}", cycles, schedule, way)
 
 
