@@ -25,6 +25,7 @@ from jit.program import (
     Store,
     Value,
     loads,
+    reads_across,
 )
 from jit.program_text import show_block
 
@@ -121,7 +122,8 @@ class _Checker:
         for x in stores:
             for buffer, (*outer, last) in touched:
                 same = buffer == x.buffer and tuple(outer) == x.subscript[:-1]
-                if same and last != x.subscript[-1]:
+                across = buffer == x.buffer and any(s.var in i.names for i in outer)
+                if across or (same and last != x.subscript[-1]):
                     raise self.fail(x, f"a lane touches what another one stores to {buffer}")
 
     def store(self, s: Store, scope: _Scope) -> None:
@@ -166,17 +168,16 @@ class _Checker:
             if not all(_constant(i, known) for i in subscript):
                 raise self.fail(s, f"registers {name} are subscripted by what only running tells")
         if scope.vector:
-            self.lanes(s, name, subscript, scope.vector, store)
+            self.lanes(s, name, subscript, scope, store)
 
     def lanes(
-        self,
-        s: Store,
-        name: str,
-        subscript: tuple[Index, ...],
-        vector: tuple[str, int],
-        store: bool,
+        self, s: Store, name: str, subscript: tuple[Index, ...], scope: _Scope, store: bool
     ) -> None:
-        (lane, extent), (*outer, last) = vector, subscript
+        assert scope.vector is not None
+        (lane, extent), (*outer, last) = scope.vector, subscript
+        shape = scope.registers.get(name, ())
+        if not store and reads_across(lane, subscript) and shape[-2:-1] == (extent,):
+            return
         if any(lane in i.names for i in outer) or last.coefficient(lane) not in (0, 1):
             raise self.fail(s, f"the lanes of {name} are not contiguous")
         if store and extent > 1 and last.coefficient(lane) == 0:

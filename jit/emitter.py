@@ -7,7 +7,7 @@ from itertools import product
 
 from jit.index import Index, specialise
 from jit.primitives import PRIMITIVES
-from jit.program import Block, For, Program, ProgramError, Statement
+from jit.program import Block, For, Program, ProgramError, Statement, reads_across
 from jit.target import Target
 
 Place = tuple[int, ...]
@@ -73,6 +73,8 @@ class Emitter(ABC):
     def register(self, name: str, subscript: tuple[Index, ...]) -> tuple[Place, int, bool]:
         """(which register, which lane, whether the whole of it is meant)."""
         *outer, last = subscript
+        if self.vector is not None and reads_across(self.vector[0], subscript):
+            raise ProgramError(f"{self.program.name}: {self.target.name} reads no {name} across")
         width = self.shapes[name][-1]
         wide = self.vector is not None and self.vector_stride(last) == 1
         if wide and self.lanes != width:

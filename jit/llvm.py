@@ -19,6 +19,7 @@ import llvmlite.binding as binding
 from jit.emitter import Emitter, Place, places
 from jit.index import At, Atom, Binary, Index, Monomial, Var, index, specialise
 from jit.llvm_primitives import SPELLINGS, constant, vector_type
+from jit.llvm_transpose import transposed
 from jit.program import (
     Block,
     Call,
@@ -34,6 +35,7 @@ from jit.program import (
     Statement,
     Store,
     Value,
+    reads_across,
     walk,
 )
 from jit.shares import parallel_loops
@@ -275,11 +277,26 @@ class _Function(Emitter):
         return loaded if wide else self.splat(loaded, lanes)
 
     def load_register(self, name: str, subscript: tuple[Index, ...], lanes: int) -> str:
+        if self.vector is not None and reads_across(self.vector[0], subscript):
+            return self.across(name, subscript)
         slot, lane, whole = self.register(name, subscript)
         held = self.registers[name][slot]
         if whole:
             return self.splat(held, lanes if self.shapes[name][-1] == 1 else 1)
         return self.splat(self.op(f"extractelement {self.type_of(name)} {held}, i32 {lane}"), lanes)
+
+    def across(self, name: str, subscript: tuple[Index, ...]) -> str:
+        """A lane of every register of an axis; the first such read turns them all over."""
+        *outer, _, last = subscript
+        place, lane = tuple(self.bound(i) for i in outer), self.bound(last)
+        rows = tuple(self.registers[name][*place, row] for row in range(self.lanes))
+
+        def compute() -> str:
+            columns = transposed(self, rows, self.shapes[name][-1])
+            self.known[-1] |= {(name, index(i), rows): c for i, c in enumerate(columns)}
+            return columns[lane]
+
+        return self.remember((name, index(lane), rows), compute)
 
     def splat(self, scalar: str, lanes: int) -> str:
         if lanes == 1:

@@ -41,6 +41,7 @@ from jit.stages.promote import promote
 from jit.stages.reuse import reuse
 from jit.stages.spread import spread
 from jit.stages.tile import tile
+from jit.stages.transpose import transpose
 from jit.stages.vectorise import vectorise
 
 _POSITIONS = ["od", "oh", "ow"]
@@ -230,6 +231,16 @@ def depthwise_stages(k: DepthwiseKernel) -> list[Stage]:
     ]
 
 
+def relayout_stages(k: RelayoutKernel) -> list[Stage]:
+    """From elements to tiles of channels by positions, where rows are long enough."""
+    positions = _POSITIONS[3 - k.rank :]
+    if k.width > 1:
+        turn = Stage("transpose", "move tiles, turned over in registers", lambda p: transpose(p, k))
+        return [turn, _address(), _parallel(["cb", "n", *positions[:-1]], k.grid)]
+    outer = [*positions, "c", "n"] if k.rank and k.block > 1 else ["c", "n", *positions]
+    return channelwise_stages(1, outer, grid=k.grid)
+
+
 def plain_stages(loops: list[str], *, lanes: int = 1, grid: bool = False) -> list[Stage]:
     """For elementwise kernels over plain arrays; the last loop is over contiguous elements."""
     stages: list[Stage] = []
@@ -311,10 +322,7 @@ def stages(kernel: Kernel) -> list[Stage]:
                 kernel.block, outer, grid=kernel.grid, accumulates=isinstance(kernel, PoolKernel)
             )
         case RelayoutKernel():
-            blocked = kernel.rank > 0 and max(kernel.x_block, kernel.y_block) > 1
-            positions = _POSITIONS[3 - kernel.rank :]
-            outer = [*positions, "c", "n"] if blocked else ["c", "n", *positions]
-            return channelwise_stages(1, outer, grid=kernel.grid)
+            return relayout_stages(kernel)
         case MapKernel():
             return plain_stages(kernel.loops, lanes=kernel.lanes, grid=kernel.grid)
         case ReduceKernel():

@@ -22,6 +22,8 @@ loop is innermost, starts at 0, has a constant extent, and every subscript in it
 variable with stride 1 in the last place or not at all; no lane sees what another one stores.  An
 `unroll` loop has constant bounds, tables not among them, and no name is declared twice in a scope.
 Registers are subscripted by constants once unrolled, but for a vector variable in the last place.
+They may also be read across, with the variable alone in the last place but one and running over
+all of that axis: so a tile is turned over, written along one axis and read along the other.
 Index expressions are in `jit.index`, primitives in `jit.primitives`.
 """
 
@@ -216,6 +218,12 @@ def value_names(value: Value) -> frozenset[str]:
         case Call(_, args):
             return frozenset().union(*(value_names(a) for a in args))
     return frozenset()
+
+
+def reads_across(lane: str, subscript: tuple[Index, ...]) -> bool:
+    """Whether the lanes are those of different registers: the place before the last is the lane."""
+    *outer, row, last = (index(0), *subscript)
+    return row == index(lane) and not any(lane in i.names for i in (*outer, last))
 
 
 def walk(block: Block) -> Iterator[Statement]:

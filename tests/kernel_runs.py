@@ -70,7 +70,7 @@ def check_everywhere(case: Case, tolerance: float = 1e-5) -> None:
     for entry in lower(case.kernel).entries:
         check(entry.program)
         assert parse(str(entry.program)) == entry.program, entry.name
-        _same(case, _interpreted(entry.program, case), 1e-12, entry.name)
+        _same(case, interpreted(entry.program, case), 1e-12, entry.name)
     for name in ("x86-64-sse", "x86-64-avx2", "x86-64-avx512"):
         machine = target(name)
         assert isinstance(machine, LlvmTarget)
@@ -79,14 +79,14 @@ def check_everywhere(case: Case, tolerance: float = 1e-5) -> None:
         kernel = case.kernel
         if hasattr(kernel, "fused"):
             kernel = replace(kernel, fused=machine.has("fma"))
-        _same(case, _on_host(lower(kernel).program, case, machine), tolerance, name)
+        _same(case, on_host(lower(kernel).program, case, machine), tolerance, name)
 
 
 def check_opencl(case: Case, session: OpenCLSession, tolerance: float = 1e-5) -> None:
     """The grid form equals what is wanted, interpreted and on the OpenCL device."""
     kernel = replace(case.kernel, grid=True)
     for entry in lower(kernel).entries:
-        _same(case, _interpreted(entry.program, case), 1e-12, entry.name)
+        _same(case, interpreted(entry.program, case), 1e-12, entry.name)
     _same(case, _on_opencl(lower(kernel).program, case, session), tolerance, "opencl")
 
 
@@ -122,7 +122,7 @@ def _start(program: Program, case: Case) -> dict[str, np.ndarray]:
     return {b.name: known[b.name] for b in program.buffers}
 
 
-def _interpreted(program: Program, case: Case) -> Arrays:
+def interpreted(program: Program, case: Case) -> Arrays:
     held = {}
     for name, array in _start(program, case).items():
         exact = array.astype(np.float64) if array.dtype == np.float32 else array
@@ -138,7 +138,7 @@ def _host() -> HostSession:
     return HostSession()
 
 
-def _on_host(program: Program, case: Case, machine: LlvmTarget) -> Arrays:
+def on_host(program: Program, case: Case, machine: LlvmTarget) -> Arrays:
     session = _host()
     blob = link([emit_object(emit_ir([program], machine), machine)])
     code = session.load(blob)

@@ -198,6 +198,7 @@ FAULTS = (
         RelayoutKernel, lambda p: {**p, "XC": p["XC"] + 1})),
     Fault("a relayout drops the last channel", params(
         RelayoutKernel, lambda p: {**p, "C": max(1, p["C"] - 1)})),
+    Fault("the last tile of a row is not moved", stage("transpose", one_less("tile"))),
     Fault("the epilogue runs after the first block", stage("fuse", ifs(_late_epilogue))),
     Fault("every block begins at the bias", stage(
         "fuse", ifs(lambda s: replace(s, left=index(0)) if s.right == index(0) else s))),

@@ -86,17 +86,38 @@ class ElementKernel:
 
 @dataclass(frozen=True)
 class RelayoutKernel:
-    """The same values with other channel blocks and strides."""
+    """The same values with other channel blocks and strides.
+
+    width: positions of a row that are moved together, as vectors on either side; 1 where elements
+        are moved one by one.
+    filled: channels of every block that hold values, where not all of them do: those of the last
+        block.  In y the rest of it becomes zeros.
+    """
 
     rank: int
     x_block: int
     y_block: int
     grid: bool = False
+    width: int = 1
+    filled: int = 0
 
     @property
     def name(self) -> str:
         """Both layouts."""
-        return f"f32_relayout{self.rank}d_c{self.x_block}_to_c{self.y_block}"
+        parts = [f"f32_relayout{self.rank}d_c{self.x_block}_to_c{self.y_block}"]
+        parts += [f"w{self.width}"] if self.width > 1 else []
+        parts += [f"of{self.filled}"] if self.filled else []
+        return "_".join(parts)
+
+    @property
+    def block(self) -> int:
+        """Channels that are moved together."""
+        return max(self.x_block, self.y_block)
+
+    @property
+    def axes(self) -> str:
+        """The letters of the spatial axes."""
+        return "dhw"[3 - self.rank :]
 
 
 @dataclass(frozen=True)
@@ -223,29 +244,44 @@ def naive_element(kernel: ElementKernel) -> Program:
 
 def naive_relayout(kernel: RelayoutKernel) -> Program:
     """y[n,c,o] = x[n,c,o]; every logical axis has its own stride on either side."""
-    axes = "dhw"[3 - kernel.rank :]
-    position = [index(f"o{a}") for a in axes]
-    extents = [index(f"O{a}") for a in axes.upper()]
-    sides: list[Buffer] = []
-    roles: tuple[tuple[str, Role, int], ...] = (
-        ("x", "read", kernel.x_block),
-        ("y", "write", kernel.y_block),
-    )
-    for name, role, block in roles:
-        strides = [index(f"{name.upper()}{a}") for a in ["N", "C", *axes.upper()]]
-        shape = (index("N"), (index("C") + (block - 1)) // block, *extents, index(block))
-        sides.append(Buffer(name, role, "f32", shape, (*strides, index(1))))
-    store = Store(
-        "y", _place(position, kernel.y_block), Load("x", _place(position, kernel.x_block))
-    )
-    params = _sizes(axes, 1)
+    axes = kernel.axes
+    sides = tuple(_side(kernel, name) for name in "xy")
+    place = [_place([index(f"o{a}") for a in axes], block) for block in _blocks(kernel)]
+    params = [_moved_together(kernel, p) for p in _sizes(axes, 1)]
     params += [Param(f"{s}{a}") for s in "XY" for a in ["N", "C", *axes.upper()]]
     # One row of one channel at a time: the plain side is walked in order, and the rows of a
     # block's other channels are still in cache when their turn comes.
     loops = _outputs(axes)
-    if kernel.x_block > 1 or kernel.y_block > 1:
+    if kernel.block > 1:
         loops = [loops[0], *loops[2:-1], loops[1], *loops[2:][-1:]]
-    return Program(kernel.name, tuple(params), tuple(sides), (nest(loops, store),))
+    body = [nest(loops, Store("y", place[1], Load("x", place[0])))]
+    if kernel.filled and kernel.y_block > 1:
+        rest = For("c", index("C"), index(kernel.block), (Store("y", place[1], Const(0.0)),))
+        body.append(nest([loop for loop in loops if loop[0] != "c"], rest))
+    return Program(kernel.name, tuple(params), sides, tuple(body))
+
+
+def _blocks(kernel: RelayoutKernel) -> tuple[int, int]:
+    return kernel.x_block, kernel.y_block
+
+
+def _side(kernel: RelayoutKernel, name: str) -> Buffer:
+    """x or y, with a stride for every logical axis."""
+    block = dict(zip("xy", _blocks(kernel), strict=True))[name]
+    role: Role = "read" if name == "x" else "write"
+    letters = kernel.axes.upper()
+    strides = (*(index(f"{name.upper()}{a}") for a in ["N", "C", *letters]), index(1))
+    extents = [index(f"O{a}") for a in letters]
+    shape = (index("N"), (index("C") + (block - 1)) // block, *extents, index(block))
+    return Buffer(name, role, "f32", shape, strides)
+
+
+def _moved_together(kernel: RelayoutKernel, size: Param) -> Param:
+    """What is known of an extent where whole blocks and rows of a width are moved."""
+    if kernel.width > 1 and size.name == "C":
+        few = kernel.filled
+        return replace(size, lo=few, hi=few) if few else replace(size, multiple=kernel.block)
+    return replace(size, lo=kernel.width) if size.name == "OW" else size
 
 
 def naive_halo(kernel: HaloKernel) -> Program:

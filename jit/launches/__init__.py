@@ -19,6 +19,7 @@ from jit.launches import (
     products,
     recurrence,
     reductions,
+    relayout,
 )
 from jit.launches.form import Launch, Lowering, Ref, segment_of
 from jit.target import Target
@@ -33,7 +34,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(CONVOLUTIONS, products.conv),
     "depthwise": depthwise.depthwise,
     "recurrence": recurrence.recurrence,
-    "relayout": channelwise.relayout,
+    "relayout": relayout.relayout,
     "affine": channelwise.element,
     "max_pool": channelwise.pool,
     "avg_pool": channelwise.pool,

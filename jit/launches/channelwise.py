@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from jit.kernels.channelwise import ElementKernel, HaloKernel, PoolKernel, RelayoutKernel
-from jit.launches.axes import AXES, logical_strides, stride_params
+from jit.kernels.channelwise import ElementKernel, HaloKernel, PoolKernel
+from jit.launches.axes import AXES, stride_params
 from jit.launches.form import Launch, Lowering, Operand, launch
+from jit.launches.relayout import fills_blocks
 from refimpl.layout import walks_in_blocks
-from refimpl.plan import CHANNELWISE, CONVOLUTIONS, ELEMENTWISE, PlanError, Step
+from refimpl.plan import CHANNELWISE, CONVOLUTIONS, ELEMENTWISE, Step
 
 
 def margins(to: Lowering, step: Step) -> Iterator[Launch]:
@@ -39,7 +40,7 @@ def written_slots(to: Lowering, step: Step) -> int:
         return place.shape[1]
     if step.op in CONVOLUTIONS:
         return sum(strip[0].rows.size for strip in to.plan.weights[step.weight].strips)
-    if step.op in CHANNELWISE or in_blocks(to, step):
+    if step.op in CHANNELWISE or in_blocks(to, step) or fills_blocks(to, step):
         return place.layout.physical(place.shape)[1] * place.layout.block
     return place.shape[1]
 
@@ -62,22 +63,6 @@ def zeros(to: Lowering, step: Step, y: Operand, box: Mapping[str, int]) -> Launc
     sizes |= {f"O{a}": e for a, e in zip(letters, memory[2:-1], strict=True)}
     sizes |= {**box, **stride_params("Y", y.place)}
     return launch(step, HaloKernel(len(letters), block, to.target.grid), {"y": y}, sizes)
-
-
-def relayout(to: Lowering, step: Step) -> Iterator[Launch]:
-    """The same values with other blocks, or flattened."""
-    x, y = to.operand(step.inputs[0]), to.operand(step.name)
-    if step.activation or step.residual:
-        raise PlanError(f"{step.name}: a relayout computes nothing")
-    whole = max(x.place.shape, y.place.shape, key=len)
-    rank = len(whole) - 2
-    blocks = tuple(o.place.layout.block if len(o.place.shape) == rank + 2 else 1 for o in (x, y))
-    sizes = {"N": whole[0], "C": whole[1]}
-    sizes |= {f"O{a}": e for a, e in zip(AXES[3 - rank :], whole[2:], strict=True)}
-    for letter, operand in (("X", x), ("Y", y)):
-        sizes |= logical_strides(letter, operand.place, whole)
-    kernel = RelayoutKernel(rank, *blocks, grid=to.target.grid)
-    yield launch(step, kernel, {"x": x, "y": y}, sizes)
 
 
 def _sizes(to: Lowering, step: Step, operands: Mapping[str, Operand]) -> dict[str, int]:
