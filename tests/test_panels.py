@@ -75,35 +75,50 @@ LAYERS = {
     "three axes": one_layer((3, 5, 2, 3, 3), (3, 4, 3)),
     "a residual": one_layer((5, 5, 1, 1), (3, 3), residual=True, batch=2),
     "a product": one_layer((9, 7), (), batch=6),
+    "whole strips": one_layer((8, 4, 3, 3), (3, 7)),
+    "whole strips and a residual": one_layer((8, 8, 3), (13,), residual=True, batch=2),
     "nothing kept": one_layer((5, 3, 3, 3), (4, 4), keep=0.0),
 }
-CUTS = [Schedule(4, 4, (1, 8), 1, 2, False, panel=2), Schedule(1, 4, (1, 12), 1, 9, False, panel=1),
+CUTS = [Schedule(2, 4, (1, 8), 1, 3, False, panel=2),
+        Schedule(4, 4, (1, 8), 1, 2, False, panel=2), Schedule(1, 4, (1, 12), 1, 9, False, panel=1),
         Schedule(3, 2, (1, 2), 1, 3, False, panel=5)]  # fmt: skip
 
 
 @pytest.mark.parametrize("schedule", CUTS, ids=lambda s: f"{s.rows}x{s.tile[1]}")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_stage_means_the_layer(layer, schedule):
-    made = over_panels(LAYERS[layer], "x86-64-sse", schedule)
+    made = over_panels(LAYERS[layer], "x86-64-sse", schedule, backwards="whole" not in layer)
     x = np.random.default_rng(1).standard_normal(made.places["x"].shape)
     worst = differences(made, evaluate(made, x), x)
     assert list(worst)[:3] == ["naive", "panel", "positions"]
     assert max(worst.values()) < 1e-12
 
 
-@pytest.mark.parametrize("guard", ["start", "end"])
+@pytest.mark.parametrize(("rows", "guard"), [(5, "start"), (5, "end"), (8, "end")])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_code_computes_the_layer_between_guard_pages(layer, guard):
+def test_code_computes_the_layer_between_guard_pages(layer, guard, rows):
+    lanes = target("host").lanes
     made = over_panels(
         LAYERS[layer],
         "host",
-        Schedule(5, target("host").lanes, (1, 2 * target("host").lanes), 1, 4, False, panel=3),
+        Schedule(rows, lanes, (1, 2 * lanes), 1, 4, False, panel=3),
+        backwards=rows == 5,
     )
     x = np.random.default_rng(1).standard_normal(made.places["x"].shape).astype(np.float32)
     with open_executable(made, "host", guard=guard) as net:
         (found,) = net(x)
     wanted = evaluate(made, x)[made.outputs[0]]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_whole_strips_in_order_are_stored_together():
+    schedule = Schedule(4, 4, (1, 8), 1, 2, False, panel=2)
+    for layer, together in (("whole strips and a residual", True), ("two axes", False)):
+        for backwards in (False, True):
+            made = over_panels(LAYERS[layer], "x86-64-sse", schedule, backwards=backwards)
+            kernels = [launch.kernel for launch in launches(made, target("x86-64-sse"))[0]]
+            (panel,) = (k for k in kernels if isinstance(k, PanelKernel))
+            assert panel.turned == (together and not backwards)
 
 
 @given(

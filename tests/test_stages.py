@@ -48,6 +48,8 @@ KERNELS = [
     PanelKernel(8, 16, 3, 4, 16, RELU, False, True),
     PanelKernel(3, 4, 2, 6, 4, ("silu", ()), True, False),
     PanelKernel(1, 1, 1, 1, 1, None, True, False),
+    PanelKernel(8, 16, 3, 4, 16, ("tanh", ()), True, True, turned=True),
+    PanelKernel(2, 4, 1, 4, 4, None, False, False, turned=True),
     ListedKernel(1, 16, 3, 16, RELU, False, True),
     ListedKernel(4, 4, 2, 4, ("silu", ()), True, False),
     PoolKernel(3, 16, "maximum", False, "none"),

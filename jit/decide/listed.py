@@ -18,7 +18,7 @@ from refimpl.plan.packing import STORAGES
 from refimpl.storage import FKW, StorageError
 
 # Cycles, as in `jit.decide.panels`.
-_PER_RESULT, _PER_INPUT, _PER_LIST = 2.5, 2.0, 20.0
+_PER_RESULT, _PER_INPUT, _PER_LIST = 2.5, 0.7, 20.0
 _SPLIT = 2.0  # loads of a vector that lies in two cache lines, as most of them do here
 
 

@@ -19,8 +19,9 @@ from refimpl.plan import Schedule
 
 # Cycles, measured on AVX-512 and rounded.
 _PER_PIECE = 2.5  # a vector copied to the panel
-_PER_RESULT = 2.5  # a sum stored where its filter and position lie
-_PER_INPUT = 2.0  # a value of x made planar
+_PER_RESULT = 1.2  # a sum stored where its filter and position lie
+_PER_TURNED = 0.5  # a sum stored together with those of the strip's other filters
+_PER_INPUT = 0.7  # a value of x made planar
 _FROM_L2 = 1.2  # a vector of the panel where it does not stay in L1
 _PER_TILE = 20.0  # a tile's addresses and loop
 _MOST_COMPARED = 2**33  # weights that are compared to put filters in order
@@ -33,9 +34,13 @@ def panel_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate]
     for rows in HEIGHTS:
         if rows > 1 and rows // 2 >= problem.stored.shape[0]:
             return  # a taller strip only adds padding rows
-        columns = union_columns(problem.columns, row_order(problem, rows), rows)
+        order = row_order(problem, rows)
+        columns = union_columns(problem.columns, order, rows)
         priced = ((_cycles(problem, target, s, columns), s) for s in _tiles(problem, target, rows))
         cycles, schedule = min(priced, key=lambda pair: pair[0])
+        together = rows > 1 and len(order) % rows == 0 and bool((np.diff(order) == 1).all())
+        results = prod(problem.output) * len(order)
+        cycles += results * (_PER_TURNED if together else _PER_RESULT)
         cycles = streamed(cycles, int(problem.stored.sum()), target)
         yield Candidate(f"{rows}x{schedule.tile[1]} panel", cycles, schedule)
 
@@ -91,6 +96,7 @@ def _panel_bytes(problem: ConvProblem, channels: int, positions: int) -> int:
 
 
 def _cycles(problem: ConvProblem, target: Target, s: Schedule, columns: np.ndarray) -> float:
+    """All but storing the results, which costs every tile of a height the same."""
     channels, positions, width = problem.stored.shape[1], s.tile[1], problem.output[-1]
     vectors, total = positions // s.lanes, prod(problem.output)
     tiles, blocks = ceil(total / positions), ceil(channels / s.channel_block)
@@ -103,5 +109,4 @@ def _cycles(problem: ConvProblem, target: Target, s: Schedule, columns: np.ndarr
     strips = columns.sum() * column + len(columns) * blocks * held
     pieces = vectors + positions / width
     pack = prod(problem.stored.shape[1:]) * pieces * _PER_PIECE
-    stored = total * problem.stored.shape[0] * _PER_RESULT
-    return tiles * (strips + pack) + stored + total * channels * _PER_INPUT
+    return tiles * (strips + pack) + total * channels * _PER_INPUT

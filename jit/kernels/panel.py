@@ -66,7 +66,8 @@ class PanelKernel:
 
     rows: filters of a strip; lanes: positions in a vector; vectors: of a tile; pieces: vectors
     copied to pack a column of a tile; block: channels per block of y and z; fused: multiply-adds
-    round once; apart: a strip's filters are summed one after another, to compare with.
+    round once; apart: a strip's filters are summed one after another, to compare with; turned: the
+    rows of every strip are neighbours in a block of y and of z, and are stored together.
     """
 
     rows: int
@@ -78,6 +79,7 @@ class PanelKernel:
     residual: bool
     fused: bool
     apart: bool = False
+    turned: bool = False
 
     @property
     def name(self) -> str:
@@ -89,12 +91,18 @@ class PanelKernel:
         parts += [self.activation[0]] if self.activation else []
         parts += ["add"] if self.residual else []
         parts += ["apart"] if self.apart else []
+        parts += ["turned"] if self.turned else []
         return "_".join(parts)
 
     @property
     def positions(self) -> int:
         """Positions of a tile."""
         return self.lanes * self.vectors
+
+
+def turnable(rows: int) -> bool:
+    """Whether sums of so many rows can be stored together: turned over in registers."""
+    return rows > 1 and not rows & (rows - 1)
 
 
 def naive_positions(kernel: OverPositions) -> Program:

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from jit.kernels.panel import PanelKernel
+from jit.kernels.panel import PanelKernel, turnable
 from jit.launches.contraction import Contraction
 from jit.launches.form import Launch, Lowering, Operand, launch
 from jit.launches.planar import (
@@ -42,6 +42,7 @@ def panel_conv(to: Lowering, work: Contraction) -> Iterator[Launch]:
         residual is not None,
         to.target.has("fma"),
         s.apart,
+        _side_by_side(tables["filter"], s.rows, y, residual),
     )
     operands = {"x": planar, "y": y, "panel": panel, "sums": sums}
     if residual:
@@ -49,6 +50,18 @@ def panel_conv(to: Lowering, work: Contraction) -> Iterator[Launch]:
     sizes = _sizes(panels, tables, operands)
     refs = {name: to.constants.add(table) for name, table in tables.items()}
     yield launch(step, kernel, operands, sizes, refs)
+
+
+def _side_by_side(filters: np.ndarray, rows: int, *sides: Operand | None) -> bool:
+    """Whether the rows of every strip are neighbours in y, and in what is added."""
+    strips = filters.reshape(-1, rows)
+    follow = bool((strips == strips[:, :1] + np.arange(rows)).all())
+    blocks = [side.place.layout.block for side in sides if side]
+    return (
+        follow
+        and turnable(rows)
+        and all(block % rows == 0 and not (strips[:, 0] % rows).any() for block in blocks)
+    )
 
 
 def _sizes(

@@ -15,7 +15,8 @@ import numpy as np
 from jit.launches.axes import corner
 from jit.launches.contraction import Contraction, conv_sizes
 from jit.launches.form import Launch, Lowering, Operand
-from jit.launches.plain import copy, walk
+from jit.launches.plain import walk
+from jit.launches.relayout import Move, moved
 from refimpl.plan import Place, PlanError, Step
 from refimpl.plan.panels import Panels
 
@@ -24,60 +25,40 @@ def planar_copy(
     to: Lowering, work: Contraction, panels: Panels, planar: Operand
 ) -> Iterator[Launch]:
     """x copied, phase by phase along width; then zeros for the vectors that reach past the end."""
-    step, x, block = work.step, work.x, work.x.place.layout.block
-    extents, begin = panels.planar, x
-    steps = x.place.layout.strides(x.place.shape)
+    step, x = work.step, work.x
     if panels.stride:
         sizes = conv_sizes(to, work)
         begin = x.skip(corner(x.place, work.attribute("padding"), sizes, (0, 0, 0)))
-    for c0, c1 in _whole_blocks(panels.weight[1], block):
-        source = begin.skip(c0 // block * steps[1])
-        # A block of channels at a time: its inner loops stay near each other in memory.
-        if panels.stride:
-            yield from _phases(to, work, panels, source, planar, (c0, c1))
-            continue
-        count = min(c1 - c0, block)
-        shape = ((c1 - c0) // count, count, extents[1])
-        ys = (count * extents[1], extents[1], 1)
-        target = planar.skip(c0 * extents[1])
-        yield from copy(to, step, source, target, shape, (steps[1], 1, steps[0]), ys)
-    slack = planar.skip(prod(extents))
+        yield from _phases(to, step, panels, begin, planar)
+    else:
+        (channels, images), xs = panels.planar, x.place.layout.strides(x.place.shape)
+        strides = (0, xs[1], xs[0]), (0, images, 1)
+        move = Move((1, channels, images), *strides, x.place.layout.block, 1)
+        yield from moved(to, step, x, planar, move)
+    slack = planar.skip(prod(panels.planar))
     yield from walk(to, step, "fill", (panels.slack,), {"y": slack}, {"y": (1,)})
 
 
-def _whole_blocks(channels: int, block: int) -> list[tuple[int, int]]:
-    """(first, end) of the channels in whole blocks, and of the rest."""
-    whole = channels // block * block
-    return [part for part in ((0, whole), (whole, channels)) if part[0] < part[1]]
-
-
 def _phases(
-    to: Lowering,
-    work: Contraction,
-    panels: Panels,
-    source: Operand,
-    planar: Operand,
-    channels: tuple[int, int],
+    to: Lowering, step: Step, panels: Panels, source: Operand, planar: Operand
 ) -> Iterator[Launch]:
-    """Some channels of x, every stride-th element along width together."""
-    (c0, c1), block = channels, work.x.place.layout.block
-    images, _, *outer, phases, width = panels.planar
-    xs, count = work.x.place.layout.strides(work.x.place.shape), min(c1 - c0, block)
+    """All channels of x, every stride-th element along width together."""
+    block, xs = source.place.layout.block, source.place.layout.strides(source.place.shape)
+    images, channels, *outer, phases, width = panels.planar
     pitch = phases * width
     plane = prod(outer) * pitch
-    ys = tuple(prod(outer[i + 1 :]) * pitch for i in range(len(outer)))
-    box = (images, (c1 - c0) // count, *outer, count)
-    begins = (xs[0], xs[1], *xs[2:-1], 1)
-    rows = (panels.weight[1] * plane, count * plane, *ys, plane)
+    rows = tuple(prod(outer[i + 1 :]) * pitch for i in range(len(outer)))
+    ys = (channels * plane, plane, *rows, 1)
     for phase in range(phases):
-        there = -(-(panels.reach[-1] - phase) // phases)
-        x, y = source.skip(phase * block), planar.skip(c0 * plane + phase * width)
-        if there > 0:
-            sizes, step = (*box, there), phases * block
-            yield from copy(to, work.step, x, y, sizes, (*begins, step), (*rows, 1))
+        there = max(-(-(panels.reach[-1] - phase) // phases), 0)
+        x, y = source.skip(phase * block), planar.skip(phase * width)
+        if there:
+            taken = (*xs[:-1], phases * xs[-1])
+            move = Move((images, channels, *outer, there), taken, ys, block, 1)
+            yield from moved(to, step, x, y, move)
         if there < width:  # no position needs what a vector reads there, but it must be something
-            rest = {"y": y.skip(there)}
-            yield from walk(to, work.step, "fill", (*box, width - there), rest, {"y": (*rows, 1)})
+            box = (images, channels, *outer, width - there)
+            yield from walk(to, step, "fill", box, {"y": y.skip(there)}, {"y": ys})
 
 
 def positions_tables(work: Contraction, panels: Panels) -> dict[str, np.ndarray]:

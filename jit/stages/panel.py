@@ -29,11 +29,13 @@ from jit.program import (
     Load,
     Param,
     Program,
+    Registers,
     Statement,
     Store,
     loop,
     nest,
 )
+from jit.stages.transpose import PIECE
 
 _TILE = index("g") * "T" + index("t")
 
@@ -101,21 +103,49 @@ def _sum(kernel: PanelKernel) -> Block:
 def _store(kernel: PanelKernel) -> Statement:
     """The sums of one tile to the filters and positions they stand for, a strip at a time."""
     first = _TILE * kernel.positions
-    rows: list[Statement] = []
-    stores: list[Statement] = []
+    end = minimum(first + kernel.positions, "Q")
+    places = [
+        Let(f"{buffer}{r}", distance(kernel, buffer, index("u") * kernel.rows + r))
+        for r in range(1 if kernel.turned else kernel.rows)
+        for buffer in ("yz" if kernel.residual else "y")
+    ]
+    single = tuple(_one(kernel, r, first) for r in range(kernel.rows))
+    if not kernel.turned:
+        return loop("u", "S", *places, For("q", first, end, single))
+    groups = (end - first) // PIECE
+    turned = loop("m", groups, *_turned(kernel, first))
+    return loop("u", "S", *places, turned, For("q", first + groups * PIECE, end, single))
+
+
+def _one(kernel: PanelKernel, r: int, first: Index) -> Store:
+    """Row r of the sums at position q."""
+    y = Load("sums", (index("part"), index("t"), index("u") * kernel.rows + r, index("q") - first))
+    return _result(kernel, y, index("q"), *((0, index(r)) if kernel.turned else (r, index(0))))
+
+
+def _turned(kernel: PanelKernel, first: Index) -> Block:
+    """All rows of the sums at some positions, read along positions and written along rows."""
+    begin, v = index("m") * PIECE, index("v")
+    moves: list[Statement] = [Registers("turned", (kernel.rows, PIECE))]
     for r in range(kernel.rows):
         row = index("u") * kernel.rows + r
-        for buffer in "yz" if kernel.residual else "y":
-            rows.append(Let(f"{buffer}{r}", distance(kernel, buffer, row)))
-        y = Load("sums", (index("part"), index("t"), row, index("q") - first))
-        value = epilogue(kernel, y, Load("z", _at("z", r))) if kernel.residual else y
-        stores.append(Store("y", _at("y", r), value))
-    end = minimum(first + kernel.positions, "Q")
-    return loop("u", "S", *rows, For("q", first, end, tuple(stores)))
+        sums = Load("sums", (index("part"), index("t"), row, begin + v))
+        moves.append(loop("v", PIECE, Store("turned", (index(r), v), sums), kind="vector"))
+    for i in range(PIECE):
+        y = Load("turned", (index("f"), index(i)))
+        stored = _result(kernel, y, first + begin + i, 0, index("f"))
+        moves.append(loop("f", kernel.rows, stored, kind="vector"))
+    return tuple(moves)
 
 
-def _at(buffer: str, row: int) -> tuple[Index]:
-    return (at(POSITIONS[buffer], "q") + index(f"{buffer}{row}"),)
+def _result(kernel: PanelKernel, y: Load, q: Index, row: int, beyond: Index) -> Store:
+    """What becomes of the sum y at position q, stored so many filters beyond that of a row."""
+
+    def place(buffer: str) -> tuple[Index]:
+        return (at(POSITIONS[buffer], q) + index(f"{buffer}{row}") + beyond,)
+
+    value = epilogue(kernel, y, Load("z", place("z"))) if kernel.residual else y
+    return Store("y", place("y"), value)
 
 
 def _params(program: Program) -> tuple[Param, ...]:
