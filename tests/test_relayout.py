@@ -12,7 +12,7 @@ from jit.index import index
 from jit.kernels.channelwise import RelayoutKernel
 from jit.launches import launches
 from jit.launches.form import Lowering
-from jit.launches.relayout import Move, relayout
+from jit.launches.relayout import Move, moved, relayout
 from jit.llvm import emit_ir, emit_object
 from jit.opencl.emitter import emit_source
 from jit.pipeline import lower
@@ -30,6 +30,7 @@ from refimpl.layout import Layout
 from refimpl.plan import Choice, Place, Plan, Step
 
 MACHINES = ["x86-64-avx512", "x86-64-sse", "x86-64-avx2"]
+MACHINE = target("x86-64-avx512")
 SHAPES = [(1, 3, 7), (2, 16, 4), (1, 17, 2, 7), (2, 5, 3, 13), (1, 8, 2, 3, 19), (1, 33, 6, 1)]
 
 
@@ -94,6 +95,15 @@ def test_rows_that_lie_end_to_end_are_one():
     assert move.with_joined_rows().extents == (1, 3, 70)
     apart = replace(move, ys=(9, 90, 45, 9, 1))
     assert apart.with_joined_rows() == apart
+
+
+def test_rows_of_every_second_position_move_one_by_one():
+    to = Lowering(one_relayout((1, 3, 20), Layout(1, ((0, 0),)), Layout(1, ((0, 0),))), MACHINE)
+    x, y = to.operand("x"), to.operand("y")
+    for xs, width in (((60, 20, 1), 8), ((60, 20, 2), 1)):
+        move = Move((1, 3, 10), xs, (30, 10, 1), 1, 1)
+        kernels = [launch.kernel for launch in moved(to, to.plan.steps[0], x, y, move)]
+        assert [k.width for k in kernels if isinstance(k, RelayoutKernel)] == [width]
 
 
 def test_a_short_row_behind_a_halo_still_moves_in_vectors():

@@ -20,7 +20,7 @@ class Move:
     """A box of elements and where they lie on either side.
 
     Attributes:
-        extents: of (N, C, *spatial), the innermost axis contiguous on a side without blocks.
+        extents: of (N, C, *spatial).
         xs, ys: elements between neighbours along each axis, along C between blocks.
         x_block, y_block: channels side by side.
     """
@@ -40,6 +40,12 @@ class Move:
     def block(self) -> int:
         """Channels that are moved together."""
         return max(self.x_block, self.y_block)
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether neighbours along the last axis are neighbours in memory but for their blocks."""
+        sides = ((self.x_block, self.xs), (self.y_block, self.ys))
+        return self.rank > 0 and all(block > 1 or steps[-1] == 1 for block, steps in sides)
 
     def sizes(self) -> dict[str, int]:
         """The parameters of a launch."""
@@ -105,9 +111,9 @@ def moved(to: Lowering, step: Step, x: Operand, y: Operand, move: Move) -> Itera
 
 def _width(move: Move, target: Target) -> int:
     """Positions of a row that are moved together; 1 where they go one by one."""
-    most = move.with_joined_rows().extents[-1] if move.rank else 1
-    if target.grid or move.rank == 0:
+    if target.grid or not move.in_rows:
         return 1
+    most = move.with_joined_rows().extents[-1]
     if move.block == 1:
         most, least = min(most, target.lanes), 2
     elif move.block in _TURNED and 1 in (move.x_block, move.y_block):
