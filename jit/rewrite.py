@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
-from jit.index import Atom, Binary, Index, Var, divide, index, substitute
+from jit.index import At, Atom, Binary, Index, Var, at, divide, index, substitute
 from jit.program import (
     Block,
     Call,
@@ -111,14 +111,15 @@ def split(statement: Statement, var: str, factor: int, outer: str, inner: str) -
     Legal where the extent is a multiple of the factor (the caller's Param says so).
     """
     loops, body = perfect_nest(statement)
+    bindings = {var: index(outer) * factor + index(inner)}
     result: list[For] = []
     for old in loops:
         if old.var != var:
-            result.append(old)
+            bounds = (substitute(bound, bindings) for bound in (old.lo, old.hi))
+            result.append(For(old.var, *bounds, old.body, old.kind))
             continue
         result.append(replace(old, var=outer, hi=old.hi // factor))
         result.append(For(inner, index(0), index(factor), ()))
-    bindings = {var: index(outer) * factor + index(inner)}
     return rebuild(result, bind(body, bindings))
 
 
@@ -153,6 +154,8 @@ def simplify(value: Index, ranges: Ranges) -> Index:
 def _simplify_atom(atom: Atom, ranges: Ranges) -> Index:
     if isinstance(atom, Var) and ranges.get(atom.name) == 1:
         return index(0)
+    if isinstance(atom, At):
+        return at(atom.table, simplify(atom.index, ranges))
     if not isinstance(atom, Binary) or atom.op not in ("//", "%"):
         return Index((((atom,), 1),))
     left, d = simplify(atom.left, ranges), atom.right.constant

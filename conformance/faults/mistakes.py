@@ -33,7 +33,7 @@ from jit import llvm, llvm_primitives
 from jit.decide import arena, decompose, fold
 from jit.decide import recurrent as recurrent_layers
 from jit.decide.draft import Draft
-from jit.decide.planes import Planes
+from jit.decide.taps import Kind
 from jit.index import index, substitute
 from jit.kernels import conv, definition
 from jit.kernels import winograd as transforms
@@ -71,8 +71,8 @@ def _zeros(to: Any, size: int) -> Ref:
     return to.constants.add(np.zeros(size, np.float32))
 
 
-def _one_less(planes: Planes) -> Planes:
-    return replace(planes, taps=planes.taps[:-1])
+def _one_less(kinds: tuple[list[Kind], np.ndarray]) -> tuple[list[Kind], np.ndarray]:
+    return [(planes, rows[:-1]) for planes, rows in kinds[0]], kinds[1]
 
 
 def _late_epilogue(s: If) -> If:
@@ -161,10 +161,10 @@ FAULTS = (
         contraction, "corner", lambda x, pads, *rest: (x, ((0, 0),) * len(pads), *rest))),
     Fault("rows of tiles all read the first row", arguments(
         contraction, "corner", lambda x, pads, sizes, at: (x, pads, sizes, (at[0], 0, at[2])))),
-    Fault("planes all read the first planes", arguments(
-        contraction, "corner", lambda x, pads, sizes, at: (x, pads, sizes, (0, *at[1:])))),
-    Fault("a plane of the kernel too many is left out", result(
-        contraction, "useful_planes", lambda made, *_: [_one_less(p) for p in made])),
+    Fault("a row of the kernel too many is left out", result(
+        contraction, "kinds_of_tiles", lambda made, *_: _one_less(made))),
+    Fault("all rows of tiles use what the first does", result(
+        contraction, "kinds_of_tiles", lambda made, *_: (made[0], np.zeros_like(made[1])))),
     Fault("columns of tiles all read the first column", arguments(
         contraction, "corner", lambda x, pads, sizes, at: (x, pads, sizes, (*at[:2], 0)))),
     Fault("a region of strips is stored over the first", arguments(

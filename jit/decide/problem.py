@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from jit.decide.draft import Draft
-from jit.decide.planes import useful_products
+from jit.decide.taps import Axis, outer_axes, useful_share
 from jit.target import Target
 from refimpl.graph import Attributes, Shape
 from refimpl.plan import Place, PlanError, Schedule, Winograd
@@ -25,8 +25,8 @@ class ConvProblem:
     """What the choice depends on.
 
     stored: bool (F, C, *K), True where a weight exists; output: (N, *spatial);
-    x_block: channels per block of the input's layout; useful: the share of products that are not
-    with padding, and done; panels: whether x may be packed for vectors of positions; steady:
+    x_block: channels per block of the input's layout; axes: the outer ones, along which products
+    with padding are left out; panels: whether x may be packed for vectors of positions; steady:
     whether the kernel moves by one position at a time and its taps are neighbours; reorder:
     whether strips may gather filters that are alike; outputs: of a tile along every axis, where
     the weights are points of transformed kernels, else ().
@@ -35,7 +35,7 @@ class ConvProblem:
     stored: np.ndarray
     output: tuple[int, ...]
     x_block: int
-    useful: float = 1.0
+    axes: tuple[Axis, ...] = ()
     panels: bool = True
     steady: bool = False
     reorder: bool = True
@@ -46,6 +46,12 @@ class ConvProblem:
         """Tiles of all images, each of which every stored point is multiplied with; 0 without."""
         counts = tile_counts(self.outputs, self.output[1:]) if self.outputs else (0,)
         return self.output[0] * prod(counts)
+
+    def useful(self, rows: int) -> float:
+        """The share of products that tiles of so many rows do: the others are with padding."""
+        together = [1] * (len(self.axes) - 1) + [rows]
+        shares = zip(self.axes, together, strict=False)
+        return prod(useful_share(axis, outputs) for axis, outputs in shares)
 
     @property
     def columns(self) -> np.ndarray:
@@ -90,20 +96,22 @@ def conv_problem(
     Raises:
         PlanError: the target cannot compute it at all.
     """
-    stored, (batch, _, *axes), block = required(draft.stored), output, x.layout.block
+    stored, (batch, _, *extents), block = required(draft.stored), output, x.layout.block
     if draft.op == "winograd_conv":
         if target.grid:
             raise PlanError(
                 f"{draft.covers[0]}: a winograd_conv is compiled for CPUs only, not for "
                 f"{target.name}; plan it for a CPU, or keep the convolution direct"
             )
-        return ConvProblem(stored, (batch, *axes), block, outputs=dict(draft.attributes)["outputs"])
+        return ConvProblem(
+            stored, (batch, *extents), block, outputs=dict(draft.attributes)["outputs"]
+        )
     # A kernel that covers the whole of what a flatten flattened has one position.
-    covers = len(axes) != stored.ndim - 2
-    spatial = (1,) * (stored.ndim - 2) if covers else tuple(axes)
-    steady = bool(axes) and block == target.lanes and is_steady(draft.attributes)
-    useful = useful_products(draft.attributes, stored.shape, x.shape, spatial)
-    return ConvProblem(stored, (batch, *spatial), block, useful, steady=steady, reorder=reorder)
+    covers = len(extents) != stored.ndim - 2
+    spatial = (1,) * (stored.ndim - 2) if covers else tuple(extents)
+    steady = bool(extents) and block == target.lanes and is_steady(draft.attributes)
+    axes = tuple(outer_axes(dict(draft.attributes), x.shape, stored.shape, spatial))
+    return ConvProblem(stored, (batch, *spatial), block, axes, steady=steady, reorder=reorder)
 
 
 def required(array: np.ndarray | None) -> np.ndarray:

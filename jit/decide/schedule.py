@@ -2,7 +2,8 @@
 
 The model counts what the inner loop of `ConvKernel` does per kept column: multiply-adds over the
 FMA pipes, loads over the load ports, and the latency of one dependent multiply-add, whichever is
-largest; plus the cost of starting and storing a tile.  Caches are not modelled.
+largest; plus the cost of starting and storing a tile, and what the first of them waits for weights.
+Other than that, caches are not modelled.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Strips = Sequence[tuple[float, int]]
 """(columns stored, rows) of every strip."""
 
 _FROM_L2, _FROM_BEYOND = 32.0, 10.0  # bytes a cycle
+_QUEUED = 1.1  # loads beside multiply-adds do not fill every slot (measured on AVX-512)
+_HIDDEN = 0.9  # of the time in which weights come, what is computed meanwhile
 _TILE_OVERHEAD = 20.0  # cycles to set up a tile's addresses and loop
 _REBLOCKED = 2  # candidates that are listed with other blocks of channels besides
 
@@ -75,9 +78,7 @@ def _strip_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate
         found = _best_tile(problem, target, rows, lanes, run, strips)
         if found is not None:
             cycles, schedule = found
-            held = sum(columns * height for columns, height in strips)
-            name = f"{rows}x{prod(schedule.tile)} v{lanes}"
-            yield Candidate(name, streamed(cycles, held, target), schedule)
+            yield Candidate(f"{rows}x{prod(schedule.tile)} v{lanes}", cycles, schedule)
 
 
 def _other_blocks(problem: ConvProblem, candidate: Candidate) -> Iterator[Candidate]:
@@ -138,7 +139,7 @@ def cut_product(
         read = 4 * sum(columns * height for columns, height in cut) / rate
         for tile in _row_tiles(positions, _positions(target, rows // target.lanes, run > 1)):
             cycles = len(cuts(positions, tile[1])) * read + sum(
-                _region_cycles(problem, target, tile, columns, height // target.lanes, run)
+                _strip_cycles(problem, target, tile, columns, height // target.lanes, run, 0.0)
                 for columns, height in cut
             )
             block = _channel_block(problem, target, rows, tile if tile[1] == positions else (1, 1))
@@ -204,9 +205,13 @@ def _best_tile(
         return None
     best: tuple[float, Schedule] | None = None
     alike = Counter(strips)
+    rate = _rate(4 * sum(columns * height for columns, height in strips), target)
     for tile in _tiles(problem.output[1:], most):
-        cycles = problem.output[0] * sum(
-            count * _region_cycles(problem, target, tile, columns, height // lanes, run)
+        cycles = sum(
+            count
+            * _strip_cycles(
+                problem, target, tile, columns, height // lanes, run, 4 * columns * height / rate
+            )
             for (columns, height), count in alike.items()
         )
         if best is None or cycles < best[0]:
@@ -235,25 +240,29 @@ def _tiles(spatial: tuple[int, ...], most: int) -> Iterator[tuple[int, int]]:
             yield (th, width)
 
 
-def _region_cycles(
+def _strip_cycles(
     problem: ConvProblem,
     target: Target,
     tile: tuple[int, int],
     columns: float,
     vectors: int,
     run: int,
+    read: float,
 ) -> float:
-    """Cycles of one strip over all positions of one image."""
+    """Cycles of one strip over all positions, of which a region's first tile waits for weights.
+
+    `read` are the cycles in which they come; the tiles after it find them in cache.
+    """
     spatial = problem.output[1:]
-    planes = prod(spatial[:-2])
+    images = problem.output[0] * prod(spatial[:-2])
     total = 0.0
     for (h0, h1, th), (w0, w1, tw) in regions(spatial, tile):
-        tiles = planes * ((h1 - h0) // th) * ((w1 - w0) // tw)
+        tiles = images * ((h1 - h0) // th) * ((w1 - w0) // tw)
         positions = th * tw
         column = column_cycles(target, vectors, positions, run)
-        total += tiles * (
-            columns * column * problem.useful + 2 * vectors * positions + _TILE_OVERHEAD
-        )
+        one = columns * column * problem.useful(tile[0])
+        total += tiles * (one + 2 * vectors * positions + _TILE_OVERHEAD)
+        total += max(0.0, read - _HIDDEN * one)
     return total
 
 
@@ -262,16 +271,20 @@ def streamed(cycles: float, weights: int, target: Target) -> float:
 
     The two overlap, but not wholly.
     """
-    nbytes = 4 * weights
-    read = nbytes / (_FROM_L2 if nbytes <= target.l2_bytes else _FROM_BEYOND)
-    return max(cycles, read + cycles / 10)
+    read = 4 * weights / _rate(4 * weights, target)
+    return max(cycles, read + (1 - _HIDDEN) * cycles)
+
+
+def _rate(nbytes: int, target: Target) -> float:
+    """Bytes a cycle at which so many bytes of weights come."""
+    return _FROM_L2 if nbytes <= target.l2_bytes else _FROM_BEYOND
 
 
 def column_cycles(target: Target, vectors: int, positions: int, run: int) -> float:
     """Cycles per kept column of a tile of `vectors` x `positions` sums."""
     arithmetic = vectors * positions / target.pipes
     fetched = positions / run + vectors + 1 / run
-    return max(arithmetic, fetched / target.loads, target.latency) + 0.5 / run
+    return max(arithmetic, _QUEUED * fetched / target.loads, target.latency) + 0.5 / run
 
 
 def _channel_block(problem: ConvProblem, target: Target, rows: int, tile: tuple[int, int]) -> int:

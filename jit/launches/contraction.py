@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
-from jit.decide.planes import Planes, Runs, every_plane, plane_of_runs, useful_planes
 from jit.decide.schedule import regions
+from jit.decide.taps import Axis, Runs, kinds_of_tiles, outer_axes, row_of_runs
 from jit.index import evaluator
 from jit.kernels.conv import ConvKernel, naive
 from jit.launches.axes import AXES, corner, row_offset, stride_params
@@ -44,18 +45,17 @@ class Contraction:
             raise PlanError(f"{self.step.name}: has no schedule")
         return self.step.schedule
 
-    def planes(self, shape: Shape, values: np.ndarray) -> list[Planes]:
-        """The output's planes by what they use of a kernel of that shape.
+    def axes(self, shape: Shape, values: np.ndarray) -> list[Axis]:
+        """The axes but the last, along which a kernel of that shape meets padding.
 
         Beside a weight that is infinite or NaN even padding counts: zero times it is NaN.
         """
-        if len(self.spatial) < 3:
-            return every_plane(1, 1)
-        if not np.isfinite(values).all():
-            return every_plane(self.spatial[0], shape[2])
-        (stride, *_), (dilation, *_) = self.attribute("stride"), self.attribute("dilation")
-        (before, _), inputs = self.attribute("padding")[0], self.x.place.shape[2]
-        return useful_planes(self.spatial[0], inputs, shape[2], stride, dilation, before)
+        given = dict(self.step.attributes)
+        found = outer_axes(given, self.x.place.shape, shape, self.spatial)
+        if np.isfinite(values).all():
+            return found
+        return [replace(a, inputs=a.outputs * a.stride + a.taps * a.dilation, before=0)
+                for a in found]  # fmt: skip
 
     def attribute(self, name: str) -> tuple:
         """stride, padding or dilation; nothing for a product without positions."""
@@ -75,28 +75,35 @@ def contract(to: Lowering, work: Contraction) -> Iterator[Launch]:
 def rows(to: Lowering, work: Contraction, row: int, strips: list[Tile]) -> Iterator[Launch]:
     """The launches of strips of one height, the first of which begins with filter `row`."""
     height = strips[0].rows.size
+    shape = to.plan.weights[work.step.weight].shape
     sizes = {**conv_sizes(to, work), "F": height * len(strips)}
+    planes = shape[2] if len(shape) == 5 else 1
+    sizes["NB"] *= planes
     kernel = conv_kernel(to, work, height)
     values, offsets, first = tables(to, work, kernel, strips, sizes)
     packed = pack(to, work, values, offsets, row, sizes)
-    shape = to.plan.weights[work.step.weight].shape
-    runs = Runs(first, plane_of_runs(shape, strips, kernel.run))
-    for planes in work.planes(shape, values):
-        ends = runs.within(planes.taps)
-        costs = tuple((ends["last"] - ends["first"]).reshape(len(strips), -1).sum(axis=1).tolist())
-        lists = {name: to.constants.add(array) for name, array in ends.items()}
-        for (h0, h1, th), (w0, w1, tw) in regions(work.spatial, work.schedule.tile):
-            region = dict(sizes)
-            if len(work.spatial) > 2:
-                count = planes.end - planes.begin
-                region |= {"OD": count, "ID": region["ID"] - (region["OD"] - count) * region["SD"]}
+    axes = work.axes(shape, values)
+    runs = Runs(first, row_of_runs(shape, strips, kernel.run), planes)
+    for (h0, h1, th), parts in groupby(regions(work.spatial, work.schedule.tile), itemgetter(0)):
+        kinds, kind = kinds_of_tiles(axes, (h0, h1, th))
+        ends = runs.of(kinds)
+        costs = _costs(ends, len(strips))
+        lists = {name: to.constants.add(array) for name, array in {**ends, "kind": kind}.items()}
+        for _, (w0, w1, tw) in parts:
+            region = {**sizes, "KINDS": len(kinds)}
             if len(work.spatial) > 1:
                 region["OH"] = h1 - h0
             if work.spatial:
                 region["OW"] = w1 - w0
-            tiled, start = replace(kernel, tile=(th, tw)), (planes.begin, h0, w0)
+            tiled, start = replace(kernel, tile=(th, tw)), (0, h0, w0)
             made = conv_launch(work, tiled, {**packed, **lists}, region, row, start)
-            yield replace(made, costs=costs if len(set(costs)) > 1 else ())
+            yield replace(made, costs=costs)
+
+
+def _costs(ends: Mapping[str, np.ndarray], strips: int) -> tuple[int, ...]:
+    """The runs of every strip, where they differ."""
+    costs = (ends["last"] - ends["first"]).reshape(strips, -1).sum(axis=1).tolist()
+    return tuple(costs) if len(set(costs)) > 1 else ()
 
 
 def conv_kernel(to: Lowering, work: Contraction, height: int) -> ConvKernel:
@@ -161,18 +168,20 @@ def tables(
     strips: list[Tile],
     sizes: Mapping[str, int],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(values, offset in elements of every run of columns, first run of every block)."""
+    """(values, offset in elements of every run of columns, first run of every block of channels
+    and plane of the kernel)."""
     shape = to.plan.weights[work.step.weight].shape
     names = [f"k{a}" for a in kernel.axes]
     distance = evaluator(column_offset(naive(kernel)), lambda *_: 0)
-    block, blocks = work.schedule.channel_block, sizes["NB"]
+    block, planes = work.schedule.channel_block, shape[2] if len(shape) == 5 else 1
     values, offsets, first = [], [], [0]
     for tile in strips:
         runs = tile.columns[:: kernel.run].astype(np.int64)
         channel, *positions = np.unravel_index(runs, shape[1:])
         env = {"c": channel, **dict(zip(names, positions, strict=True)), **sizes}
         offsets.append(np.broadcast_to(np.asarray(distance(env)), runs.shape))
-        counts = np.bincount(channel // block, minlength=blocks)
+        plane = positions[0] if planes > 1 else 0
+        counts = np.bincount(channel // block * planes + plane, minlength=sizes["NB"])
         first += list(first[-1] + np.cumsum(counts))
         values.append(tile.values.reshape(-1))
     joined = np.concatenate(offsets) if offsets else np.zeros(0)

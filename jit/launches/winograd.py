@@ -201,11 +201,12 @@ class _Work:
         bias[: given.size] = given
         sizes = {
             "N": 1, "F": self.points * slots, "NB": -(-shape[1] // s.channel_block),
-            "J": made.channel.size, "VALUESL": made.values.size,
+            "KINDS": 1, "J": made.channel.size, "VALUESL": made.values.size,
             **stride_params("X", x), **stride_params("Y", y),
         }  # fmt: skip
         tables = {"values": made.values, "first": made.first, "last": made.last}
         tables["offset"] = self.offsets(made)
+        tables["kind"] = np.zeros(1, np.int32)  # every tile uses all runs of its point
         tables["bias"] = np.zeros(self.points * slots, np.float32)  # the products begin at 0
         packed = {name: self.to.constants.add(array) for name, array in tables.items()}
         return _Group(row, height, slots, packed, self.to.constants.add(bias), sizes)

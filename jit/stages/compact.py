@@ -10,6 +10,7 @@ column indices are stored once for all rows that share them).
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 from jit.index import Index, at, index
 from jit.kernels.conv import ConvKernel
@@ -46,7 +47,7 @@ def compact(program: Program, kernel: ConvKernel) -> Program:
     """The program over packed weights: buffers take the place of w.
 
     They are `values`, `offset`, and for every block of every strip its runs: from `first` up to
-    `last`, which may leave out those that a region of positions does not need.
+    `last`, for every kind of rows of tiles, of which some do not need them all (`jit.decide.taps`).
     """
     corner = _x_address(program).split(frozenset(COLUMN))[1]
     row = index("s") * kernel.rows + index("r")
@@ -87,7 +88,7 @@ def _strip_loop(old: For, kernel: ConvKernel) -> list[For]:
 
 
 def _column_loops(kernel: ConvKernel) -> list[For]:
-    group = index("s") * "NB" + index("b")
+    group = (index("s") * "NB" + index("b")) * "KINDS" + at("kind", _row_of_tiles(kernel))
     return [
         For("b", index(0), index("NB"), ()),
         For("j", at("first", group), at("last", group), ()),
@@ -95,20 +96,32 @@ def _column_loops(kernel: ConvKernel) -> list[For]:
     ]
 
 
+def _row_of_tiles(kernel: ConvKernel) -> Index:
+    """The number of a position's row of tiles, counted through the planes."""
+    if kernel.rank < 2:
+        return index(0)
+    row = index("oh") // kernel.tile[0]
+    return index("od") * (index("OH") // kernel.tile[0]) + row if kernel.rank > 2 else row
+
+
 def _params(program: Program) -> tuple[Param, ...]:
     gone = {"C", *(f"{p}{a}" for p in "KTI" for a in "DHW")}
     kept = [p for p in program.params if p.name not in gone]
-    return (*kept, Param("NB", 1), Param("J", 0), Param("XL", 1))
+    return (*kept, Param("NB", 1), Param("KINDS", 1), Param("J", 0), Param("XL", 1))
 
 
 def _buffers(program: Program, kernel: ConvKernel) -> tuple[Buffer, ...]:
-    groups = index("F") // kernel.rows * "NB"
+    lists = index("F") // kernel.rows * "NB" * "KINDS"
+    rows = prod(
+        [index("OH") // kernel.tile[0], index("OD")][: max(kernel.rank - 1, 0)], start=index(1)
+    )
     r, q = index(kernel.rows), index(kernel.run)
     packed = (
         Buffer("values", "read", "f32", (index("J"), q, r), (q * r, r, index(1))),
         Buffer("offset", "read", "i32", (index("J"),), (index(1),)),
-        Buffer("first", "read", "i32", (groups,), (index(1),)),
-        Buffer("last", "read", "i32", (groups,), (index(1),)),
+        Buffer("first", "read", "i32", (lists,), (index(1),)),
+        Buffer("last", "read", "i32", (lists,), (index(1),)),
+        Buffer("kind", "read", "i32", (rows,), (index(1),)),
     )
     result: list[Buffer] = []
     for old in program.buffers:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from jit.kernels.conv import ConvKernel
 from jit.program import Program, Statement
-from jit.rewrite import perfect_nest, reorder, split
+from jit.rewrite import map_indices, perfect_nest, reorder, simplify, split
 
 
 def tile(program: Program, kernel: ConvKernel) -> Program:
@@ -28,6 +28,7 @@ def _tile(nest: Statement, kernel: ConvKernel) -> Statement:
         nest = split(nest, "ow", tw, "owt", "tw")
     if kernel.rank >= 2:
         nest = split(nest, "oh", th, "oht", "th")
+    (nest,) = map_indices((nest,), lambda i: simplify(i, {"th": th, "tw": tw}))
     present = {loop.var for loop in perfect_nest(nest)[0]}
     inner = ["th", "tw", "r"]
     tiles = ["n", "od", "oht", "owt"]
