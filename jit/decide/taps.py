@@ -101,7 +101,7 @@ class Runs:
 
     Attributes:
         first: for every block of runs of every strip its first run, and the end of all; a block
-            is of some channels, and of one plane of the kernel if there are several `planes`.
+            is of some channels, and of one of the `planes` of the kernel.
         row: the kernel's row that each run is of; it never falls within a block.
     """
 
@@ -115,7 +115,7 @@ class Runs:
         ends = {"first": begin.copy(), "last": begin}
         for block, (a, b) in enumerate(zip(self.first, self.first[1:], strict=False)):
             for kind, (planes, rows) in enumerate(kinds):
-                if block % self.planes in planes or self.planes == 1:
+                if block % self.planes in planes:
                     found = np.searchsorted(self.row[a:b], (rows.start, rows.stop))
                     ends["first"][block, kind] += found[0]
                     ends["last"][block, kind] += found[1]

@@ -77,13 +77,11 @@ def rows(to: Lowering, work: Contraction, row: int, strips: list[Tile]) -> Itera
     height = strips[0].rows.size
     shape = to.plan.weights[work.step.weight].shape
     sizes = {**conv_sizes(to, work), "F": height * len(strips)}
-    planes = shape[2] if len(shape) == 5 else 1
-    sizes["NB"] *= planes
     kernel = conv_kernel(to, work, height)
     values, offsets, first = tables(to, work, kernel, strips, sizes)
     packed = pack(to, work, values, offsets, row, sizes)
     axes = work.axes(shape, values)
-    runs = Runs(first, row_of_runs(shape, strips, kernel.run), planes)
+    runs = Runs(first, row_of_runs(shape, strips, kernel.run), _planes(shape))
     for (h0, h1, th), parts in groupby(regions(work.spatial, work.schedule.tile), itemgetter(0)):
         kinds, kind = kinds_of_tiles(axes, (h0, h1, th))
         ends = runs.of(kinds)
@@ -173,7 +171,7 @@ def tables(
     shape = to.plan.weights[work.step.weight].shape
     names = [f"k{a}" for a in kernel.axes]
     distance = evaluator(column_offset(naive(kernel)), lambda *_: 0)
-    block, planes = work.schedule.channel_block, shape[2] if len(shape) == 5 else 1
+    block, planes = work.schedule.channel_block, _planes(shape)
     values, offsets, first = [], [], [0]
     for tile in strips:
         runs = tile.columns[:: kernel.run].astype(np.int64)
@@ -181,13 +179,18 @@ def tables(
         env = {"c": channel, **dict(zip(names, positions, strict=True)), **sizes}
         offsets.append(np.broadcast_to(np.asarray(distance(env)), runs.shape))
         plane = positions[0] if planes > 1 else 0
-        counts = np.bincount(channel // block * planes + plane, minlength=sizes["NB"])
+        counts = np.bincount(channel // block * planes + plane, minlength=sizes["NB"] * planes)
         first += list(first[-1] + np.cumsum(counts))
         values.append(tile.values.reshape(-1))
     joined = np.concatenate(offsets) if offsets else np.zeros(0)
     if joined.size and joined.max() >= 2**31:
         raise PlanError(f"{work.step.name}: the input is too large for 32-bit offsets")
     return (np.concatenate(values), joined.astype(np.int32), np.array(first, np.int32))
+
+
+def _planes(weight: Shape) -> int:
+    """Planes of a kernel; 1 where it has fewer axes."""
+    return weight[2] if len(weight) == 5 else 1
 
 
 def conv_launch(

@@ -46,8 +46,9 @@ def _x_address(program: Program) -> Index:
 def compact(program: Program, kernel: ConvKernel) -> Program:
     """The program over packed weights: buffers take the place of w.
 
-    They are `values`, `offset`, and for every block of every strip its runs: from `first` up to
-    `last`, for every kind of rows of tiles, of which some do not need them all (`jit.decide.taps`).
+    They are `values`, `offset`, and for every block of every strip, plane by plane of the kernel
+    where it has planes, its runs: from `first` up to `last`, for every kind of rows of tiles, of
+    which some do not need them all (`jit.decide.taps`).
     """
     corner = _x_address(program).split(frozenset(COLUMN))[1]
     row = index("s") * kernel.rows + index("r")
@@ -88,10 +89,15 @@ def _strip_loop(old: For, kernel: ConvKernel) -> list[For]:
 
 
 def _column_loops(kernel: ConvKernel) -> list[For]:
-    group = (index("s") * "NB" + index("b")) * "KINDS" + at("kind", _row_of_tiles(kernel))
+    group = index("s") * "NB" + index("b")
+    planes = [For("kd", index(0), index("KD"), ())] if kernel.rank > 2 else []
+    if planes:
+        group = group * "KD" + index("kd")
+    listed = group * "KINDS" + at("kind", _row_of_tiles(kernel))
     return [
         For("b", index(0), index("NB"), ()),
-        For("j", at("first", group), at("last", group), ()),
+        *planes,
+        For("j", at("first", listed), at("last", listed), ()),
         For("l", index(0), index(kernel.run), ()),
     ]
 
@@ -105,13 +111,13 @@ def _row_of_tiles(kernel: ConvKernel) -> Index:
 
 
 def _params(program: Program) -> tuple[Param, ...]:
-    gone = {"C", *(f"{p}{a}" for p in "KTI" for a in "DHW")}
+    gone = {"C", *(f"{p}{a}" for p in "KTI" for a in "DHW")} - {"KD"}
     kept = [p for p in program.params if p.name not in gone]
     return (*kept, Param("NB", 1), Param("KINDS", 1), Param("J", 0), Param("XL", 1))
 
 
 def _buffers(program: Program, kernel: ConvKernel) -> tuple[Buffer, ...]:
-    lists = index("F") // kernel.rows * "NB" * "KINDS"
+    lists = index("F") // kernel.rows * "NB" * "KINDS" * ("KD" if kernel.rank > 2 else 1)
     rows = prod(
         [index("OH") // kernel.tile[0], index("OD")][: max(kernel.rank - 1, 0)], start=index(1)
     )

@@ -19,8 +19,9 @@ def fuse(program: Program) -> Program:
     init, main, *rest = program.body
     loops, innermost = perfect_nest(main)
     names = [loop.var for loop in loops]
-    inside = names.index("b") + 1 == names.index("j")
-    depth = names.index("b" if inside else "j")
+    columns = "kd" if "kd" in names else "j"
+    inside = names.index("b") + 1 == names.index(columns)
+    depth = names.index("b" if inside else columns)
     shared = [var for var in names[:depth] if var != "b"]
     start, *ends = (_inside(nest, shared) for nest in (init, *rest))
     total = rebuild(loops[depth:], innermost)

@@ -1,8 +1,8 @@
 """Loop tiling: which part of the layer is worked on at a time.
 
 Strips of filters outermost, then blocks of channels, so that a block's weights stay in cache
-while all positions pass; then tiles of output positions; then the kept columns of the block; and
-innermost the tile itself: `rows` filters by th x tw positions.
+while all positions pass; then tiles of output positions; then the kept columns of the block, plane
+by plane of the kernel; and innermost the tile itself: `rows` filters by th x tw positions.
 
 On a grid of work items every tile passes over all blocks of channels by itself: blocks come
 inside the tiles, not around them.
@@ -33,5 +33,5 @@ def _tile(nest: Statement, kernel: ConvKernel) -> Statement:
     inner = ["th", "tw", "r"]
     tiles = ["n", "od", "oht", "owt"]
     outer = ["s", *tiles, "b"] if kernel.grid else ["s", "b", *tiles]
-    order = [*outer, "j", "l", *inner]
+    order = [*outer, "kd", "j", "l", *inner]
     return reorder(nest, [var for var in order if var in present])
