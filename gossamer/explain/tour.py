@@ -61,7 +61,8 @@ The loops over channels and kernel positions are replaced by one loop over the c
 kept. Filters are taken in strips (`s`), a strip's kept columns in runs of four neighbouring
 channels (`j`, and `l` inside); `values` holds the weights that are left, in the order in which they
 are used, and `offset[j]` says how far from the output's own corner the run begins in the input.
-`first` says where the runs of a strip begin and end.
+`first` and `last` say where the runs of a strip begin and end, for each `kind` of row: in the first
+and the last row of the output, a row of the kernel meets nothing but padding, and is left out.
 
 This is the matrix reorder and the compact storage of GRIM (its BCRC format; PatDNN's filter kernel
 reorder has the same aim): rows that keep the same columns are computed together, so the list of
