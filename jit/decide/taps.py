@@ -54,16 +54,12 @@ def outer_axes(attributes: dict[str, tuple], x: Shape, weight: Shape, spatial: S
         x, weight: (N, C, *spatial) and (F, C, *K).
         spatial: output positions by axis.
     """
-    given = zip(
-        spatial,
-        x[2:],
-        weight[2:],
-        attributes.get("stride", ()),
-        attributes.get("dilation", ()),
-        (before for before, _ in attributes.get("padding", ())),
-        strict=False,
-    )
-    return [Axis(*numbers) for numbers in given][:-1]
+    if not spatial:
+        return []
+    befores = (before for before, _ in attributes["padding"])
+    steps = attributes["stride"], attributes["dilation"]
+    every = zip(spatial, x[2:], weight[2:], *steps, befores, strict=True)
+    return [Axis(*numbers) for numbers in every][:-1]
 
 
 @lru_cache(maxsize=4096)
