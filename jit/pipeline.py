@@ -182,6 +182,11 @@ def _apart(wanted: bool, var: str) -> list[Stage]:
     return [Stage("apart", summary, lambda p: apart(p, var))] if wanted else []
 
 
+def _channels(block: int) -> list[Stage]:
+    summary = "make the channels of a block a vector"
+    return [Stage("channels", summary, lambda p: channels(p, block))] if block > 1 else []
+
+
 def _address() -> Stage:
     return Stage("address", "one offset per access, invariant parts outside", address)
 
@@ -196,11 +201,7 @@ def channelwise_stages(
     block: int, outer: list[str], *, accumulates: bool = False, grid: bool = False
 ) -> list[Stage]:
     """For kernels that treat every channel alike; `outer` are the loops whose stores are apart."""
-    stages: list[Stage] = []
-    if block > 1:
-        stages.append(
-            Stage("channels", "make the channels of a block a vector", lambda p: channels(p, block))
-        )
+    stages = _channels(block)
     if accumulates:
         stages.append(Stage("promote", "hold the window's value in a register", promote))
     return [*stages, _address(), _parallel(outer, grid)]
@@ -209,11 +210,8 @@ def channelwise_stages(
 def depthwise_stages(k: DepthwiseKernel) -> list[Stage]:
     """From naive loops to tiles of positions by a block of channels."""
     loops = ["cb" if k.block > 1 else "c", "n", *_POSITIONS[3 - k.rank : -1], "owb"]
-    channel_vectors = [
-        Stage("channels", "make the channels of a block a vector", lambda p: channels(p, k.block))
-    ]
     return [
-        *(channel_vectors if k.block > 1 else []),
+        *_channels(k.block),
         Stage(
             "positions",
             "compute some positions along width side by side",
@@ -247,13 +245,8 @@ def plain_stages(loops: list[str], *, lanes: int = 1, grid: bool = False) -> lis
     if lanes > 1:
         *loops, last = loops
         loops = [*loops, f"{last}b"]
-        stages = [
-            Stage(
-                "lanes",
-                "make neighbours of the last axis a vector",
-                lambda p: spread(p, last, lanes, "v", "vector"),
-            )
-        ]
+        summary = "make neighbours of the last axis a vector"
+        stages = [Stage("lanes", summary, lambda p: spread(p, last, lanes, "v", "vector"))]
     return [*stages, _address(), _parallel(loops, grid)]
 
 
@@ -265,13 +258,8 @@ def reduction_stages(
     if promoted:
         stages.append(Stage("promote", "hold the element's value in a register", promote))
     if lanes > 1:
-        stages.append(
-            Stage(
-                "partial",
-                "reduce in the lanes of a vector, then its lanes",
-                lambda p: partial(p, reduced, lanes),
-            )
-        )
+        summary = "reduce in the lanes of a vector, then its lanes"
+        stages.append(Stage("partial", summary, lambda p: partial(p, reduced, lanes)))
     return [*stages, _address(), _parallel(loops, grid)]
 
 
