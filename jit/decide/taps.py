@@ -83,10 +83,10 @@ def kinds_of_tiles(
     Returns:
         (kinds, int32: by plane, then by row of tiles); a region without axes has one of each.
     """
-    depth = [[a.used(o, o + 1) for o in range(a.outputs)] for a in axes[:-1]]
     begin, end, together = rows
-    height = [[a.used(r, r + together) for r in range(begin, end, together)] for a in axes[-1:]]
-    every = list(product(*(depth or [[range(1)]]), *(height or [[range(1)]])))
+    planes = [a.used(o, o + 1) for a in axes[:-1] for o in range(a.outputs)]
+    lines = [a.used(r, r + together) for a in axes[-1:] for r in range(begin, end, together)]
+    every = list(product(planes or [range(1)], lines or [range(1)]))
     kinds = list(dict.fromkeys(every))
     return kinds, np.array([kinds.index(kind) for kind in every], np.int32)
 
