@@ -275,11 +275,15 @@ def decisions(graph: Graph, plan: Plan, inputs: Sequence[np.ndarray]) -> list[st
     """Where the Plan means something else than the Graph, as sentences; both in float64.
 
     They must agree but for float64's own rounding, so the Graph's batch norms must fold exactly
-    (a scale that is a power of two) and inputs be finite.  What is not finite must be the same.
+    (a scale that is a power of two) and what layers with weights read be finite, or nothing is
+    said.  What else is not finite must be the same.
     """
     given = [np.asarray(x, np.float32).astype(np.float64) for x in inputs]
     meant = graphs.evaluate(graph, *given, fast=True)
     planned = evaluate(plan, *given)
+    read = [planned[n] for s in plan.steps if s.weight for n in s.inputs if n in planned]
+    if not all(np.isfinite(value).all() for value in read):
+        return []  # a zero that fills a strip makes NaN of it; the Graph has no such weight
     faults = []
     for name, output, a in zip(graph.outputs, plan.outputs, meant, strict=True):
         b = planned[output]

@@ -28,7 +28,7 @@ class Cut:
     of positions along the latter; channels: in a block; panel: tiles of positions that share one,
     0 for vectors of filters; strip: filters of a strip of several tiles in products without
     positions, 0 for one tile; tiles: in a block at most of those by Winograd, 0 for as many as the
-    planner takes.
+    planner takes; turned: the vectors of strips of several tiles are of rows of x.
     """
 
     vectors: int
@@ -39,6 +39,7 @@ class Cut:
     panel: int = 0
     strip: int = 0
     tiles: int = 0
+    turned: bool = False
 
 
 def recut(plan: Plan, cut: Cut) -> Plan:
@@ -52,11 +53,12 @@ def recut(plan: Plan, cut: Cut) -> Plan:
         if step.schedule is None:
             continue
         weight, _ = unpack(plan.weights[step.weight])
+        whole = plan.weights[step.weight].dtype == np.float32  # panels read no others
         if cut.strip and weight.ndim == 2 and not machine.grid:
             # What is zero is left out here, or every strip would be the one tile that it was.
             schedule = _over_blocks(step.schedule, cut, machine)
             plan = repacked(plan, step.name, schedule, stored=weight != 0)
-        elif cut.panel and step.op == "conv" and not machine.grid:
+        elif cut.panel and step.op == "conv" and not machine.grid and whole:
             backwards = np.arange(len(weight))[::-1]  # as far from the order they come in as can be
             plan = repacked(plan, step.name, _over_positions(plan, step, cut, machine), backwards)
         else:
@@ -76,6 +78,9 @@ def _over_blocks(old: Schedule, cut: Cut, machine: Target) -> Schedule:
     lanes = max(1, machine.lanes >> cut.narrower)
     rows = lanes * min(cut.vectors, 2)
     channels = old.channel_block
+    if cut.turned:
+        rows, tile = cut.vectors, (1, (1 + cut.tile[1] % 3) * lanes)
+        return Schedule(rows, lanes, tile, 1, channels, False, strip=cut.strip, turned=True)
     return Schedule(rows, lanes, (1, cut.tile[1]), 1, channels, False, strip=cut.strip)
 
 

@@ -16,7 +16,7 @@ from jit.index import index
 from jit.linker import link
 from jit.llvm import emit_ir, emit_object
 from jit.primitives import PRIMITIVES, Primitive
-from jit.program import Buffer, Const, Load, Param, Program, Store, Value, call, loop
+from jit.program import Buffer, Const, Floats, Load, Param, Program, Store, Value, call, loop
 from jit.session import MachineSession
 from jit.target import LlvmTarget
 from refimpl.bounds import LARGEST, SMALLEST_NORMAL
@@ -55,15 +55,21 @@ class Form:
         """y[i] = primitive(a[i], ...) over N values, `width` at a time."""
         place = (index("i") * self.width + index("v"),)
         args: list[Value] = [Load(name, place) for name in "abc"[: self.arity]]
+        dtype = _stored(self)
         args += [] if self.constant is None else [Const(self.constant)]
         vector = loop(
             "v", self.width, Store("y", place, call(self.primitive, *args)), kind="vector"
         )
         body = loop("i", index("N") // self.width, vector)
         shape, strides = (index("N"),), (index(1),)
-        buffers = [Buffer(name, "read", "f32", shape, strides) for name in "abc"[: self.arity]]
+        buffers = [Buffer(name, "read", dtype, shape, strides) for name in "abc"[: self.arity]]
         buffers.append(Buffer("y", "write", "f32", shape, strides))
         return Program(self.name, (Param("N", 1, multiple=self.width),), tuple(buffers), (body,))
+
+
+def _stored(form: Form) -> Floats:
+    """As what the arguments are stored."""
+    return "f16" if form.primitive == "widen" else "f32"
 
 
 def forms(machine: LlvmTarget) -> list[Form]:
@@ -78,6 +84,9 @@ def forms(machine: LlvmTarget) -> list[Form]:
 def arguments(form: Form, seed: int, count: int) -> list[np.ndarray]:
     """Every combination of special values, then random bits, then values near the edges."""
     rng = np.random.default_rng(seed)
+    if _stored(form) == "f16":  # there are few enough to try all
+        every = np.arange(2**16, dtype=np.uint16)
+        return [every.view(np.float16)]
     grid = np.stack(np.meshgrid(*[SPECIAL] * form.arity)).reshape(form.arity, -1)
     bits = rng.integers(0, 2**32, (form.arity, count), dtype=np.uint32).view(np.float32)
     edges = rng.choice(_EDGES, (form.arity, count)) * rng.choice([-1, 1], (form.arity, count))
@@ -100,7 +109,8 @@ class Loaded:
     def run(self, form: Form, args: list[np.ndarray]) -> np.ndarray:
         """y for those arguments."""
         n = args[0].size
-        buffers = [self.session.alloc(4 * n, guard="end") for _ in range(form.arity + 1)]
+        sizes = [*(a.nbytes for a in args), 4 * n]
+        buffers = [self.session.alloc(size, guard="end") for size in sizes]
         table = self.session.alloc(8 * len(buffers) + 8)
         for address, array in zip(buffers, args, strict=False):
             self.session.write(address, array)

@@ -15,6 +15,7 @@ from gossamer.errors import ModelError
 from gossamer.network import Network
 from jit.artifact import build
 from jit.cache import CodeCache
+from jit.decide.halved import Weights
 from jit.executable import open_executable
 from jit.inputs import random_inputs
 from jit.plan_file import load_plan, save_plan
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from conformance.check import CheckReport
 
 
-def plan(graph: Graph, target: str = "host", threads: int = 1) -> Plan:
+def plan(
+    graph: Graph, target: str = "host", threads: int = 1, *, weights: Weights = "float32"
+) -> Plan:
     """Every decision of how `graph` is computed on `target`; `print(plan)` explains them.
 
     Args:
@@ -34,14 +37,18 @@ def plan(graph: Graph, target: str = "host", threads: int = 1) -> Plan:
         target: what the code is made for: "host", a CPU's name such as "cortex-a76", or "opencl".
         threads: that run the network together, each with a share of every layer that is large
             enough. Results do not depend on their number.
+        weights: "float16" stores the weights of linear layers and recurrences in 16 bits: half
+            the bytes, which is what their time goes into. Sums stay in float32. The plan means
+            the rounded weights, and says for every layer how far they were rounded.
 
     Raises:
         ModelError: it is no Graph.
-        TargetError: an unknown target. PlanError: a layer cannot be compiled yet, by its name; or
-            the target's devices cannot run that many threads.
+        TargetError: an unknown target. PlanError: a layer cannot be compiled yet, by its name;
+            the target's devices cannot run that many threads; or they cannot widen float16, or
+            a layer's weights are beyond it.
     """
     _check_graph(graph)
-    return jit.decide.plan(graph, target, threads)
+    return jit.decide.plan(graph, target, threads, weights=weights)
 
 
 def tune(
@@ -50,6 +57,7 @@ def tune(
     target: str | None = None,
     threads: int = 1,
     *,
+    weights: Weights = "float32",
     table: str | Path | None = None,
     tell: Callable[[int, int], None] = lambda *_: None,
 ) -> Plan:
@@ -59,7 +67,7 @@ def tune(
     of the same layers on the same machine.
 
     Args:
-        graph, threads: as for `plan`.
+        graph, threads, weights: as for `plan`.
         device: where candidates are timed, "host", "host-isolated" or "opencl".
         target: what the code is made for; None is what suits the device.
         table: file of measured times; None is the one in the user's cache folder.
@@ -73,7 +81,14 @@ def tune(
     _check_graph(graph)
     path = None if table is None else Path(table)
     return jit.tune.tune(
-        graph, device, target, threads=threads, table=path, cache=_user_cache(), tell=tell
+        graph,
+        device,
+        target,
+        threads=threads,
+        weights=weights,
+        table=path,
+        cache=_user_cache(),
+        tell=tell,
     )
 
 

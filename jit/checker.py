@@ -147,8 +147,15 @@ class _Checker:
                 if known is None and buffer not in scope.registers:
                     raise self.fail(s, f"no buffer or registers {buffer}")
                 if known is not None and known.dtype != "f32":
-                    raise self.fail(s, f"{buffer} is a table, not a value")
+                    what = "a table, not a value" if known.dtype == "i32" else "not widened"
+                    raise self.fail(s, f"{buffer} is {what}")
                 self.subscript(s, buffer, subscript, scope, store=False)
+            case Call("widen", (Load(buffer, subscript),)):
+                if buffer not in self.buffers or self.buffers[buffer].dtype != "f16":
+                    raise self.fail(s, f"{buffer} is no buffer of float16")
+                self.subscript(s, buffer, subscript, scope, store=False)
+            case Call("widen"):
+                raise self.fail(s, "only what is loaded is widened")
             case Call(name, args):
                 if name not in PRIMITIVES or PRIMITIVES[name].arity != len(args):
                     raise self.fail(s, f"no primitive {name} of {len(args)} arguments")

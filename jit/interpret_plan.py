@@ -11,18 +11,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from jit.interpreter import Memory, interpret
+from jit.kernels.batch import BatchKernel
 from jit.kernels.block import BlockKernel
 from jit.kernels.conv import ConvKernel
 from jit.kernels.listed import ListedKernel
 from jit.kernels.panel import PanelKernel
 from jit.launches import Launch, Ref, launches, segment_of
 from jit.pipeline import lower
-from jit.program import Program
+from jit.program import BYTES, Program
 from jit.target import target
 from refimpl.plan import Plan
 from refimpl.tiles import Tiles, unpack
 
-_WEIGHTED = (ConvKernel, PanelKernel, ListedKernel, BlockKernel)
+_WEIGHTED = (ConvKernel, PanelKernel, ListedKernel, BlockKernel, BatchKernel)
 
 LAST = "last"
 """Stands for the last stage of every kernel, whatever it is called."""
@@ -47,8 +48,11 @@ class _Machine:
     def __init__(self, plan: Plan, stage: str):
         self.plan, self.stage = plan, stage
         self.launches, image = launches(plan, target(plan.target))
-        self.floats = np.frombuffer(image, np.float32).astype(np.float64)
-        self.integers = np.frombuffer(image, np.int32)
+        self.constants = {
+            "f32": np.frombuffer(image, np.float32).astype(np.float64),
+            "i32": np.frombuffer(image, np.int32),
+            "f16": np.frombuffer(image, np.float16),
+        }
         self.segments: dict[str, Memory] = {"arena": Memory.blank(plan.arena_bytes // 4)}
         for name, place in plan.places.items():
             if place.segment in ("input", "output"):
@@ -92,14 +96,14 @@ class _Machine:
         if ref.segment != "constants":
             held = self.segments[ref.segment]
             return Memory(held.data, held.initialised, ref.offset // 4)
-        table = any(b.name == name and b.dtype == "i32" for b in program.buffers)
-        return Memory.holding(self.integers if table else self.floats, ref.offset // 4)
+        dtype = next((b.dtype for b in program.buffers if b.name == name), "f32")
+        return Memory.holding(self.constants[dtype], ref.offset // BYTES[dtype])
 
     def dense_weight(self, launch: Launch) -> np.ndarray:
         """The rows of a region, in the order of their strips: every weight, pruned ones zero."""
         step = next(s for s in self.plan.steps if s.name == launch.step)
         tiles = self.plan.weights[step.weight]
-        if isinstance(launch.kernel, BlockKernel):  # the tiles of one height
+        if isinstance(launch.kernel, BlockKernel | BatchKernel):  # the tiles of one height
             same = [
                 [t for t in strip if t.rows.size == launch.kernel.rows] for strip in tiles.strips
             ]

@@ -21,6 +21,7 @@ from jit.index import At, Atom, Binary, Index, Monomial, Var, index, specialise
 from jit.llvm_primitives import SPELLINGS, constant, vector_type
 from jit.llvm_transpose import transposed
 from jit.program import (
+    BYTES,
     Block,
     Call,
     Const,
@@ -41,6 +42,7 @@ from jit.program import (
 from jit.shares import parallel_loops
 from jit.target import LlvmTarget, target_machine
 
+_ELEMENTS = {"f32": "float", "i32": "i32", "f16": "half"}
 _ATTRIBUTES = 'nounwind "no-builtins"'
 
 
@@ -260,6 +262,9 @@ class _Function(Emitter):
             case Number(expression):
                 number = self.op(f"sitofp i64 {self.integer(expression)} to float")
                 return self.splat(number, lanes)
+            case Call("widen", (Load(buffer, subscript),)):
+                self.check_primitive("widen")
+                return self.load(buffer, subscript, lanes)
             case Call(name, args):
                 self.check_primitive(name)
                 operands = [self.value(a, lanes) for a in args]
@@ -272,8 +277,11 @@ class _Function(Emitter):
 
     def load(self, buffer: str, subscript: tuple[Index, ...], lanes: int) -> str:
         wide = lanes > 1 and self.vector_stride(subscript[-1]) == 1
-        t = vector_type(lanes if wide else 1)
-        loaded = self.op(f"load {t}, ptr {self.address(buffer, subscript)}, align 4")
+        dtype, width = self.dtypes[buffer], lanes if wide else 1
+        t, address = vector_type(width, _ELEMENTS[dtype]), self.address(buffer, subscript)
+        loaded = self.op(f"load {t}, ptr {address}, align {BYTES[dtype]}")
+        if dtype == "f16":
+            loaded = SPELLINGS["widen"](self, width, loaded)
         return loaded if wide else self.splat(loaded, lanes)
 
     def load_register(self, name: str, subscript: tuple[Index, ...], lanes: int) -> str:
@@ -316,7 +324,7 @@ class _Function(Emitter):
         total = subscript[0] if flat else sum((i * s for i, s in terms), index(0))
         total = specialise(total, self.unrolled)
         offset = next((c for monomial, c in total.terms if not monomial), 0)
-        element = "float" if self.dtypes[buffer] == "f32" else "i32"
+        element = _ELEMENTS[self.dtypes[buffer]]
         base = f"%buffer.{buffer}"
         varying = total - offset if offset else total
         if varying.terms:

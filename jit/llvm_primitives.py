@@ -187,6 +187,10 @@ def _unary(name: str) -> Callable[..., str]:
     return spell
 
 
+def _widen(out: Lines, lanes: int, x: str) -> str:
+    return out.op(f"fpext {vector_type(lanes, 'half')} {x} to {vector_type(lanes)}")
+
+
 def _neg(out: Lines, lanes: int, x: str) -> str:
     return out.op(f"fneg {vector_type(lanes)} {x}")
 
@@ -268,4 +272,5 @@ SPELLINGS: dict[str, Callable[..., str]] = {
     "log": _log,
     "log1p": _log1p,
     "erf": _erf,
+    "widen": _widen,
 }

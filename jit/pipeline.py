@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from jit.kernels.batch import BatchKernel
 from jit.kernels.block import BlockKernel
 from jit.kernels.channelwise import ElementKernel, HaloKernel, PoolKernel, RelayoutKernel
 from jit.kernels.conv import ConvKernel
@@ -23,11 +24,13 @@ from jit.kernels.panel import PanelKernel
 from jit.kernels.plain import MapKernel, ReduceKernel
 from jit.kernels.recurrent import CellKernel
 from jit.kernels.softmax import SoftmaxKernel
+from jit.kernels.turn import TurnKernel
 from jit.kernels.winograd import WinogradInputKernel, WinogradOutputKernel
 from jit.program import Kind, Program
 from jit.rewrite import mark
 from jit.stages.address import address
 from jit.stages.apart import apart
+from jit.stages.batch import batch
 from jit.stages.blocks import blocks
 from jit.stages.channels import channels
 from jit.stages.compact import compact
@@ -42,6 +45,7 @@ from jit.stages.reuse import reuse
 from jit.stages.spread import spread
 from jit.stages.tile import tile
 from jit.stages.transpose import transpose
+from jit.stages.turn import turn
 from jit.stages.vectorise import vectorise
 
 _POSITIONS = ["od", "oh", "ow"]
@@ -187,6 +191,28 @@ def _channels(block: int) -> list[Stage]:
     return [Stage("channels", summary, lambda p: channels(p, block))] if block > 1 else []
 
 
+def batch_stages(k: BatchKernel) -> list[Stage]:
+    """From naive loops to tiles whose sums are vectors of rows of x."""
+    return [
+        Stage("batch", "keep only the kept weights, tile by tile", lambda p: batch(p, k)),
+        Stage(
+            "reuse",
+            "load weights and inputs of a column once",
+            lambda p: reuse(p, "j", {"values": "wreg", "t": "xreg"}),
+        ),
+        _address(),
+        _parallel(["s"], False),
+    ]
+
+
+def turn_stages(k: TurnKernel) -> list[Stage]:
+    """From naive loops to squares that are turned in registers."""
+    if k.lanes == 1:
+        return [_address(), _parallel(["i", "j"], False)]
+    squares = Stage("turn", "load by rows and store by columns", lambda p: turn(p, k))
+    return [squares, _address(), _parallel(["ib", "jb"], False)]
+
+
 def _address() -> Stage:
     return Stage("address", "one offset per access, invariant parts outside", address)
 
@@ -304,6 +330,10 @@ def stages(kernel: Kernel) -> list[Stage]:
             return listed_stages(kernel)
         case BlockKernel():
             return block_stages(kernel)
+        case BatchKernel():
+            return batch_stages(kernel)
+        case TurnKernel():
+            return turn_stages(kernel)
         case PoolKernel() | ElementKernel() | HaloKernel():
             outer = ["cb" if kernel.block > 1 else "c", "n", *_POSITIONS]
             return channelwise_stages(

@@ -7,7 +7,7 @@ The header's metadata has one entry, `gossamer`: the JSON of
 where D is the SHA-256 of the whole file with zeros in D's place, `plan` the fields of
 `refimpl.plan.Plan` but its arrays, and `weights` the shape of each packed weight and, per strip
 and tile, its rows and columns.  Tensors: `NAME#rows`, `NAME#columns` and `NAME#values` of each
-weight, its tiles one after another, and `NAME#constant`.
+weight (float32 or float16), its tiles one after another, and `NAME#constant`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from refimpl.tiles import Tile, Tiles
 FORMAT, VERSION = "gossamer-plan", 5
 _KEY = "gossamer"
 _BLANK = "0" * 64
-_DTYPES = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4")}
+_DTYPES = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "F16": np.dtype("<f2")}
 _ARRAYS = ("weights", "constants")
 
 Tensors = dict[str, np.ndarray]
@@ -100,7 +100,7 @@ def _flat(name: str, tiles: Tiles) -> Tensors:
     return {
         f"{name}#rows": joined([t.rows for t in tiles], "<i4"),
         f"{name}#columns": joined([t.columns for t in tiles], "<i4"),
-        f"{name}#values": joined([t.values for t in tiles], "<f4"),
+        f"{name}#values": joined([t.values for t in tiles], tiles.dtype.newbyteorder("<").str),
     }
 
 
@@ -193,7 +193,9 @@ def _tiles(name: str, packed: _Packed, tensors: Tensors) -> Tiles:
     _require(all(min(size) >= 0 for size in sizes), f"weight {name!r} has a negative size")
     rows = _taken(tensors, f"{name}#rows", "<i4", sum(r for r, _ in sizes))
     columns = _taken(tensors, f"{name}#columns", "<i4", sum(c for _, c in sizes))
-    values = _taken(tensors, f"{name}#values", "<f4", sum(r * c for r, c in sizes))
+    held = tensors.get(f"{name}#values")
+    kind = "<f2" if held is not None and held.dtype == "<f2" else "<f4"
+    values = _taken(tensors, f"{name}#values", kind, sum(r * c for r, c in sizes))
     i = j = k = 0
     strips = []
     for strip in packed.strips:

@@ -7,7 +7,7 @@ The grammar of the form; `str(program)` writes it as a subset of Python's own sy
     param     := NAME: param(LO, HI, MULTIPLE)               an integer, LO <= it <= HI
     buffer    := NAME: ROLE(DTYPE, (extent, ...), (stride, ...))
     ROLE      := read | write | update                       update: read and written
-    DTYPE     := f32 | i32
+    DTYPE     := f32 | i32 | f16                            f16: read through `widen` alone
     statement := for NAME in KIND(index, index): statement+
                | if index == index: statement+ [else: statement+]
                | NAME = index                                a `Let`: an integer, computed once
@@ -29,7 +29,7 @@ Index expressions are in `jit.index`, primitives in `jit.primitives`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -37,6 +37,11 @@ from jit.index import Index, index
 
 Kind = Literal["range", "parallel", "unroll", "vector"]
 Role = Literal["read", "write", "update"]
+Dtype = Literal["f32", "i32", "f16"]
+Floats = Literal["f32", "f16"]
+"""What floats may be stored as; in registers they are all f32."""
+BYTES: Mapping[str, int] = {"f32": 4, "i32": 4, "f16": 2}
+"""Of an element, by the type of its buffer."""
 
 
 class ProgramError(ValueError):
@@ -59,7 +64,7 @@ class Buffer:
 
     name: str
     role: Role
-    dtype: Literal["f32", "i32"]
+    dtype: Dtype
     shape: tuple[Index, ...]
     strides: tuple[Index, ...]
 
@@ -196,6 +201,12 @@ def nest(loops: list[tuple[str, Index]], *body: Statement) -> Statement:
 def call(primitive: str, *args: Value) -> Call:
     """A primitive applied to values."""
     return Call(primitive, args)
+
+
+def read(dtype: Floats, buffer: str, subscript: tuple[Index, ...]) -> Value:
+    """An element of a buffer of that type as a float32 value."""
+    load = Load(buffer, subscript)
+    return call("widen", load) if dtype == "f16" else load
 
 
 def loads(value: Value) -> Iterator[Load]:

@@ -143,7 +143,7 @@ def _argument(arg: ast.arg, params: list[Param], buffers: list[Buffer]) -> None:
         case ast.Call(
             func=ast.Name(id=role),
             args=[ast.Name(id=dtype), ast.Tuple(elts=shape), ast.Tuple(elts=strides)],
-        ) if role in _ROLES and dtype in ("f32", "i32"):
+        ) if role in _ROLES and dtype in ("f32", "i32", "f16"):
             extents, steps = (tuple(map(_index, es)) for es in (shape, strides))
             buffers.append(Buffer(arg.arg, role, dtype, extents, steps))
         case _:

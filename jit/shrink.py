@@ -16,7 +16,7 @@ from refimpl.plan import Choice, Place, Plan, PlanError, Step, Winograd, output_
 from refimpl.plan.packing import stored_order
 from refimpl.plan.panels import panels_of
 from refimpl.plan.winograd import scratch_shapes
-from refimpl.tiles import pack, unpack
+from refimpl.tiles import narrowed, pack, unpack
 from refimpl.winograd import points, tile_counts
 
 _MACS = 100_000
@@ -54,12 +54,15 @@ def shrink(plan: Plan, name: str) -> Plan:
     strips, order = heights(filters, schedule.rows, schedule.grain), None
     if schedule.storage:
         order = stored_order(schedule.storage, weight, stored)
+    tiles = pack(weight, stored, strips, schedule.channel_block, order)
+    if plan.weights[step.weight].dtype == np.float16:
+        tiles = narrowed(tiles)
     bias = plan.constants[step.bias].array[:filters]
     return _assemble(
         plan,
         small,
         spatial,
-        replace_weights={"weight": pack(weight, stored, strips, schedule.channel_block, order)},
+        replace_weights={"weight": tiles},
         bias=bias,
         x_layout=plan.places[step.inputs[0]].layout,
         y_layout=plan.places[step.name].layout,

@@ -75,8 +75,9 @@ class LlvmTarget(Target):
 
     def has(self, feature: str) -> bool:
         """True if the feature (LLVM's name) may be used."""
-        # Every aarch64 core with NEON has the fused multiply-add; LLVM has no name for it there.
-        return feature in self.features or (feature == "fma" and "neon" in self.features)
+        # What every aarch64 core with NEON has, LLVM has no names for there.
+        implied = feature in ("fma", "f16c") and "neon" in self.features
+        return feature in self.features or implied
 
     @property
     def pause(self) -> tuple[str, str]:

@@ -27,7 +27,8 @@ class TilesError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """rows: int32 (r), -1 for a padding row; columns: int32 (n); values: float32 (n, r)."""
+    """rows: int32 (r), -1 for a padding row; columns: int32 (n); values: float32 or float16
+    (n, r)."""
 
     rows: np.ndarray
     columns: np.ndarray
@@ -37,13 +38,14 @@ class Tile:
         if not isinstance(other, Tile):
             return NotImplemented
         pairs = zip(self._arrays(), other._arrays(), strict=True)
-        return all(np.array_equal(a, b) for a, b in pairs)
+        return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 
     def __hash__(self) -> int:
         return hash((self.values.shape, self.columns.tobytes()))
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
-        return (self.rows, self.columns, self.values.view(np.int32))
+        bits = np.int16 if self.values.dtype == np.float16 else np.int32
+        return (self.rows, self.columns, self.values.view(bits))
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Tiles:
             yield from strip
 
     @property
+    def dtype(self) -> np.dtype:
+        """Of the values of all tiles: float32 or float16."""
+        return next((tile.values.dtype for tile in self), np.dtype(np.float32))
+
+    @property
     def stored(self) -> int:
         """Weights stored, explicit zeros and padding rows included."""
         return sum(tile.values.size for tile in self)
@@ -70,7 +77,7 @@ class Tiles:
     @property
     def nbytes(self) -> int:
         """Bytes of values and of row and column lists."""
-        return 4 * self.stored + self.index_bytes
+        return self.dtype.itemsize * self.stored + self.index_bytes
 
 
 def pack(
@@ -110,23 +117,53 @@ def pack(
     return Tiles(tuple(weight.shape), tuple(strips))
 
 
-def in_heights(tiles: Tiles, heights: Sequence[int]) -> Tiles:
+def narrowed(tiles: Tiles) -> Tiles:
+    """The same tiles, every value rounded to the nearest float16; infinite beyond 65504."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        strips = tuple(
+            tuple(Tile(t.rows, t.columns, t.values.astype(np.float16)) for t in strip)
+            for strip in tiles.strips
+        )
+    return Tiles(tiles.shape, strips)
+
+
+def in_heights(tiles: Tiles, heights: Sequence[int], strip: int) -> Tiles:
     """The same weights with every tile cut along its rows into ones of the heights, tallest first.
 
-    Heights fall, and 1 is the last.
+    What is left of a tile and nearly fills a height, three quarters of it and more, is filled with
+    explicit zeros of other rows of its strip: one tile costs less than the two or three that the
+    rest would make.
+
+    Args:
+        tiles: whose columns are each in one tile of a strip.
+        heights: falling; 1 is the last.
+        strip: rows of a strip.
     """
 
-    def cut(tile: Tile) -> Iterator[Tile]:
-        row = 0
-        for height in heights:
-            while tile.rows.size - row >= height:
-                part = slice(row, row + height)
-                values = np.ascontiguousarray(tile.values[:, part])
-                yield Tile(tile.rows[part], tile.columns, values)
-                row += height
+    def cut(tile: Tile, others: np.ndarray) -> Iterator[Tile]:
+        row, size = 0, tile.rows.size
+        while row < size:
+            left = size - row
+            room = min(left / 3, others.size + 1)
+            height = next(h for h in heights if h <= left or h - left < room)
+            yield _part(tile, row, height, others)
+            row += height
 
-    strips = tuple(tuple(part for tile in strip for part in cut(tile)) for strip in tiles.strips)
-    return Tiles(tiles.shape, strips)
+    def parts(number: int) -> Iterator[Tile]:
+        rows = np.arange(number * strip, min((number + 1) * strip, tiles.shape[0]), dtype=np.int32)
+        for tile in tiles.strips[number]:
+            yield from cut(tile, np.setdiff1d(rows, tile.rows))
+
+    return Tiles(tiles.shape, tuple(tuple(parts(n)) for n in range(len(tiles.strips))))
+
+
+def _part(tile: Tile, row: int, height: int, others: np.ndarray) -> Tile:
+    """`height` rows of a tile from one on, filled up with zeros of the others."""
+    rows, values = tile.rows[row : row + height], tile.values[:, row : row + height]
+    missing = height - rows.size
+    zeros = np.zeros((tile.columns.size, missing), values.dtype)
+    filled = np.ascontiguousarray(np.hstack([values, zeros]))
+    return Tile(np.concatenate([rows, others[:missing]]), tile.columns, filled)
 
 
 def alike(keep: np.ndarray, rows: int) -> np.ndarray:

@@ -51,7 +51,7 @@ WITHOUT_TORCH = (
 LONGEST = 350
 """Lines of a file."""
 
-LONGER = {"jit/llvm.py": 430, "jit/pipeline.py": 370}
+LONGER = {"jit/llvm.py": 430, "jit/pipeline.py": 400}
 """Files that are one walk or one table of many kinds of things, and may be this long; not more."""
 
 BANNED = {"utils", "util", "manager", "helpers", "misc", "common"}

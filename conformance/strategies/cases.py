@@ -13,12 +13,14 @@ from conformance.strategies.parts import sizes
 from conformance.values import EXACT, KINDS, Kind, Values
 from jit.decide import OPTIMISATIONS
 from jit.decide.candidates import ALGORITHMS, DIRECT
+from jit.decide.halved import Weights
 
 
 @dataclass(frozen=True)
 class Case:
     """One case of the suite: a net, its numbers, how it is cut, LLVM's code generation level,
-    what its convolutions may be computed by, and the optimisations that it is made without."""
+    what its convolutions may be computed by, the optimisations that it is made without, and as
+    what weights are stored where they can be."""
 
     net: Net
     values: Values
@@ -26,6 +28,7 @@ class Case:
     level: int = 0
     algorithms: tuple[str, ...] = ALGORITHMS
     without: tuple[str, ...] = ()
+    weights: Weights = "float32"
 
 
 @st.composite
@@ -40,6 +43,7 @@ def cuts(draw: DrawFn) -> Cut:
         panel=draw(st.sampled_from((0, 1, 2, 3))),
         strip=draw(st.sampled_from((0, 3, 8, 16))),
         tiles=draw(st.sampled_from((0, 1, 2, 3, 7))),
+        turned=draw(st.booleans()),
     )
 
 
@@ -54,7 +58,9 @@ def cases(
     )
     values = Values(draw(either), draw(st.integers(0, 2**32 - 1)))
     cut = draw(st.one_of(st.none(), cuts()))
-    return Case(draw(structures), values, cut, draw(st.sampled_from((0, 0, 0, 2))))
+    level = draw(st.sampled_from((0, 0, 0, 2)))
+    weights: Weights = draw(st.sampled_from(("float32", "float16")))
+    return Case(draw(structures), values, cut, level, weights=weights)
 
 
 @st.composite

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from gossamer.capturing import FILES
-from gossamer.cli.models import Shapes, Threads, plan_of
+from gossamer.cli.models import Shapes, StoredAs, Threads, plan_of
 from gossamer.cli.output import show_json, show_line, working
 from gossamer.errors import ModelError
 from gossamer.listing import assembly_text, llvm_text, object_bytes
@@ -26,6 +26,7 @@ def compile(
     emit: str | None = None,
     target: str | None = None,
     threads: Threads = None,
+    weights: StoredAs = None,
     shape: Shapes = None,
     json: bool = False,
 ) -> int:
@@ -50,7 +51,7 @@ def compile(
     json
         Print JSON.
     """
-    made = plan_of(model, target, shape, threads)
+    made = plan_of(model, target, shape, threads, weights)
     with working("compiling"):
         artifact = build(made)
         contents = {form: _content(artifact, form) for form in _forms(artifact, emit)}

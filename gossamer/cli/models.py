@@ -32,6 +32,7 @@ from gossamer.cli.output import counted, working
 from gossamer.errors import ModelError
 from gossamer.front import load, tune
 from gossamer.front import plan as make_plan
+from jit.decide.halved import Weights
 from refimpl.graph import Graph
 from refimpl.importers.sizes import GivenShapes
 from refimpl.importers.survey import Survey
@@ -67,6 +68,16 @@ Threads = Annotated[
     ),
 ]
 """The option by which verbs that plan take a number of threads."""
+
+StoredAs = Annotated[
+    Weights | None,
+    Parameter(
+        name="--weights",
+        help="As what the weights of linear layers and recurrences are stored: float16 halves "
+        "them and rounds each once; float32 where not given. A plan file says so by itself.",
+    ),
+]
+"""The option by which verbs that plan take how weights are stored."""
 
 
 @dataclass(frozen=True)
@@ -175,17 +186,28 @@ def _quiet() -> Iterator[None]:
 
 
 def plan_of(
-    model: str, target: str | None, shape: list[str] | None = None, threads: int | None = None
+    model: str,
+    target: str | None,
+    shape: list[str] | None = None,
+    threads: int | None = None,
+    weights: Weights | None = None,
 ) -> Plan:
-    """The plan that MODEL names, or one made for `target` ("host" where None) and `threads` (1).
+    """The plan that MODEL names, or one made for `target` ("host" where None), `threads` (1) and
+    `weights` (float32).
 
     Raises:
-        ModelError: a plan file for another target or number of threads than asked for.
+        ModelError: a plan file for another target or number of threads than asked for, or given
+            how weights are stored, which it says by itself.
     """
     found = graph_or_plan(model, shape)
     if isinstance(found, Graph):
         with working(f"planning {model}"):
-            return make_plan(found, target or "host", threads or 1)
+            return make_plan(found, target or "host", threads or 1, weights=weights or "float32")
+    if weights is not None:
+        raise ModelError(
+            f"{model} is a plan, whose weights are stored as they are; make one from the model: "
+            f"gossamer plan MODEL --target {found.target} --weights {weights}"
+        )
     if target not in (None, found.target):
         raise ModelError(
             f"{model} is a plan for {found.target}, not {target}; make one for it "
@@ -205,6 +227,7 @@ def tuned(
     target: str | None,
     shape: list[str] | None = None,
     threads: int | None = None,
+    weights: Weights | None = None,
 ) -> Plan:
     """A plan of MODEL whose choices are measured on a device, with a bar of the progress.
 
@@ -221,7 +244,8 @@ def tuned(
         def tell(known: int, wanted: int) -> None:
             progress.update(task, completed=known, total=wanted)
 
-        return tune(found, device, target, threads or 1, tell=tell)
+        stored_as = weights or "float32"
+        return tune(found, device, target, threads or 1, weights=stored_as, tell=tell)
 
 
 def _module_of(model: str) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from gossamer.cli.models import Shapes, Threads, plan_of, tuned
+from gossamer.cli.models import Shapes, StoredAs, Threads, plan_of, tuned
 from gossamer.cli.output import show_json, show_line, show_table
 from gossamer.front import save
 from refimpl.plan import Plan
@@ -26,6 +26,7 @@ def plan(
     tune: bool = False,
     device: str = "host",
     threads: Threads = None,
+    weights: StoredAs = None,
     shape: Shapes = None,
     json: bool = False,
 ) -> int:
@@ -53,9 +54,9 @@ def plan(
         Print JSON.
     """
     if tune:
-        made = tuned(model, device, target, shape, threads)
+        made = tuned(model, device, target, shape, threads, weights)
     else:
-        made = plan_of(model, target, shape, threads)
+        made = plan_of(model, target, shape, threads, weights)
     if out:
         save(made, out)
     if json:

@@ -25,26 +25,31 @@ _STRIPS = (16, 64)
 _PER_TILE = 20.0  # cycles of a tile's addresses and loops
 _WAYS = 8  # rows of x whose like columns stay in L1 side by side
 _PER_SUM = 2.0  # a sum that is added to y
+_PER_LONE_SUM = 0.5  # where y has one row, which stays in L1
+_PER_TURNED = 0.5  # a value that is turned
 
 
 def block_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate]:
-    """Strips of either height, if any suit."""
+    """Strips of either height, if any suit; turned, also where a vector of rows of x is full."""
     filters = problem.stored.shape[0]
-    if target.grid or problem.stored.ndim != 2 or not problem.reorder or not _differ(problem):
+    if target.grid or problem.stored.ndim != 2 or not problem.reorder:
         return
-    for strip in (height for height in _STRIPS if height < 2 * filters):
-        schedule = _schedule(problem, target, strip)
-        tiles = packed(np.zeros(problem.stored.shape, np.float32), problem.stored, schedule)
-        cycles = streamed(
-            _cycles(problem, target, schedule, tiles), int(problem.stored.sum()), target
-        )
-        yield Candidate(f"blocks of {strip}", cycles, schedule)
+    differ, full = _differ(problem), problem.output[0] >= target.lanes
+    ways = [("", _schedule, _cycles)] if differ else []
+    ways += [(", turned", _turned, _turned_cycles)] if differ or full else []
+    for name, cut, cycles_of in ways:
+        for strip in (height for height in _STRIPS if height < 2 * filters):
+            schedule = cut(problem, target, strip)
+            tiles = packed(np.zeros(problem.stored.shape, np.float32), problem.stored, schedule)
+            cycles = cycles_of(problem, target, schedule, tiles)
+            cycles = streamed(cycles, problem.stored_bytes, target)
+            yield Candidate(f"blocks of {strip}{name}", cycles, schedule)
 
 
 def packed(weight: np.ndarray, stored: np.ndarray, schedule: Schedule) -> Tiles:
-    """The weight, exactly what is stored, in tiles that a schedule's kernels take."""
+    """The weight, what is stored and few zeros, in tiles that a schedule's kernels take."""
     exact = pack_blocks(weight, stored, height=schedule.strip)
-    return in_heights(exact, tile_heights(schedule.rows))
+    return in_heights(exact, tile_heights(schedule.rows), schedule.strip)
 
 
 def _differ(problem: ConvProblem) -> bool:
@@ -78,4 +83,35 @@ def _cycles(problem: ConvProblem, target: Target, s: Schedule, tiles: Tiles) -> 
     fetched = (vectors + inputs + 1) / target.loads
     column = np.maximum(vectors * s.tile[1] / target.pipes, fetched)
     products = groups * float((columns * column).sum())
-    return products + groups * _PER_TILE * len(columns) + batch * _PER_SUM * float(heights.sum())
+    added = batch * (_PER_SUM if batch > 1 else _PER_LONE_SUM) * float(heights.sum())
+    return products + groups * _PER_TILE * len(columns) + added
+
+
+# -- vectors of rows of x ----------------------------------------------------------------------
+
+
+def by_lane(target: Target) -> bool:
+    """Whether weights are best loaded as vectors whose lanes are used one by one."""
+    return target.arch == "aarch64"
+
+
+def _turned(problem: ConvProblem, target: Target, strip: int) -> Schedule:
+    """Panels of up to four vectors; tiles of as many rows as the registers hold sums of."""
+    vectors = ceil(problem.output[0] / target.lanes)
+    wide = min(range(1, 5), key=lambda n: (ceil(vectors / n) * n, abs(n - 2)))
+    # Sums, the panel's inputs, a weight.
+    rows = 1 << (((target.registers - wide - 2) // wide).bit_length() - 1)
+    tile = (1, wide * target.lanes)
+    channels = problem.stored.shape[1]
+    return Schedule(rows, target.lanes, tile, 1, channels, False, strip=strip, turned=True)
+
+
+def _turned_cycles(problem: ConvProblem, target: Target, s: Schedule, tiles: Tiles) -> float:
+    vectors, panels = s.tile[1] // s.lanes, ceil(problem.output[0] / s.tile[1])
+    heights = np.array([tile.rows.size for tile in tiles])
+    columns = np.array([tile.columns.size for tile in tiles])
+    fetched = (vectors + heights / (4 if by_lane(target) else 1) + 1) / target.loads
+    column = np.maximum(np.maximum(heights * vectors / target.pipes, fetched), target.latency)
+    held = 2 * heights * vectors / target.loads + heights
+    each = float((columns * column).sum() + held.sum()) + _PER_TILE * len(columns)
+    return panels * (each + s.tile[1] * sum(problem.stored.shape) * _PER_TURNED)

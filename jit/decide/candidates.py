@@ -66,7 +66,7 @@ def check_names(algorithms: Collection[str]) -> None:
             )
 
 
-_DIRECT_NAME = re.compile(r"\d+x\d+ (v\d+|panel)( by \d+ channels)?$|blocks of \d+$")
+_DIRECT_NAME = re.compile(r"\d+x\d+ (v\d+|panel)( by \d+ channels)?$|blocks of \d+(, turned)?$")
 
 
 def candidates(
@@ -163,7 +163,8 @@ def _cut(problem: ConvProblem, s: Schedule) -> str:
     held = sum(columns * height for columns, height in strips)
     text = f"strips of {s.rows} filters by {prod(s.tile)} positions"
     if s.strip:
-        return f"strips of {s.strip} filters, tiles of rows and columns in each"
+        how = f", for {s.tile[1]} rows of the input in vectors" if s.turned else ""
+        return f"strips of {s.strip} filters, tiles of rows and columns in each{how}"
     if s.panel:
         order = row_order(problem, s.rows)
         held = int(union_columns(problem.columns, order, s.rows).sum()) * s.rows

@@ -41,7 +41,7 @@ def panel_schedules(problem: ConvProblem, target: Target) -> Iterator[Candidate]
         together = rows > 1 and len(order) % rows == 0 and bool((np.diff(order) == 1).all())
         results = prod(problem.output) * len(order)
         cycles += results * (_PER_TURNED if together else _PER_RESULT)
-        cycles = streamed(cycles, int(problem.stored.sum()), target)
+        cycles = streamed(cycles, problem.stored_bytes, target)
         yield Candidate(f"{rows}x{schedule.tile[1]} panel", cycles, schedule)
 
 

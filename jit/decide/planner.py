@@ -26,9 +26,10 @@ from jit.decide.candidates import (
 from jit.decide.decompose import decompose
 from jit.decide.draft import Draft
 from jit.decide.fold import Folded, fold
+from jit.decide.halved import Weights, check_stored, check_weights, halved, is_halved
 from jit.decide.layouts import Layouts, Need, over_channels
 from jit.decide.packing import pack_as
-from jit.decide.problem import Candidate, ConvProblem, conv_problem, required
+from jit.decide.problem import ConvProblem, conv_problem, recurrence_problem, required
 from jit.decide.tasks import check_threads, divide
 from jit.target import Target
 from jit.target import target as target_named
@@ -38,6 +39,7 @@ from refimpl.layout import Layout, plain
 from refimpl.names import unused
 from refimpl.plan import ELEMENTWISE, Choice, Place, Plan, PlanError, Step, Winograd
 from refimpl.plan.panels import panels_of
+from refimpl.plan.turned import turned_places
 from refimpl.plan.winograd import kernel_shape, scratch_shapes
 from refimpl.tiles import Tiles
 
@@ -49,6 +51,7 @@ def plan(
     algorithms: Collection[str] = ALGORITHMS,
     pick: Pick = fewest_cycles,
     without: Collection[str] = (),
+    weights: Weights = "float32",
 ) -> Plan:
     """Make every decision for the target.
 
@@ -63,12 +66,14 @@ def plan(
             compare with, are never chosen unless they are named.
         pick: takes one of the candidates that are left for a layer.
         without: `OPTIMISATIONS` that are left out, to measure them; of direct convolutions only.
+        weights: "float16" stores those of linear layers and recurrences so; the Plan means the
+            rounded ones, and says of every step how far they were rounded.
 
     Raises:
         GraphError: the Graph is ill-formed. TargetError: an unknown target.
         PlanError: an operator or shape that cannot be compiled yet, by the node's name; a weight
-            that none of the formats can hold that alone were named; or more threads than the
-            target's devices can run.
+            that none of the formats can hold that alone were named; more threads than the
+            target's devices can run; weights that the target cannot widen, or float16 not hold.
         ValueError: no algorithm or optimisation has the name, or optimisations are to be left out
             of others than direct convolutions.
     """
@@ -78,13 +83,14 @@ def plan(
         raise ValueError(f"to leave out {min(without)}, name {DIRECT!r} as the only algorithm")
     machine = target_named(target) if isinstance(target, str) else target
     check_threads(threads, machine)
+    check_weights(weights, machine)
     graphs.check(graph)
     whole = uncompacted(graph) if "compaction" in without else graph
     folded = fold(decompose(whole), fuses="fusion" not in without)
-    pick = picking(pick, machine, without)
-    return _Planner(
-        whole, machine, threads, folded, algorithms, pick, "reorder" not in without
-    ).run()
+    pick, reorder = picking(pick, machine, without), "reorder" not in without
+    made = _Planner(whole, machine, threads, folded, algorithms, pick, reorder, weights).run()
+    check_stored(made, weights)
+    return made
 
 
 class _Planner:
@@ -97,9 +103,11 @@ class _Planner:
         algorithms: Collection[str],
         pick: Pick,
         reorder: bool,
+        weights: Weights,
     ):
         self.graph, self.machine, self.threads, self.folded = graph, machine, threads, folded
-        self.algorithms, self.pick, self.reorder = algorithms, pick, reorder
+        self.algorithms, self.pick = algorithms, pick
+        self.reorder, self.stored_as = reorder, weights
         self.shapes = folded.shapes
         self.layouts = Layouts(graph, folded, machine.lanes)
         self.steps: list[Step] = []
@@ -247,9 +255,13 @@ class _Planner:
 
     def contraction(self, draft: Draft, step: Step) -> Step:
         shape, x = self.shapes[draft.name], self.places[step.inputs[0]]
-        problem = conv_problem(draft, x, shape, self.machine, reorder=self.reorder)
+        given = {"reorder": self.reorder, "narrow": self.is_halved(draft)}
+        problem = conv_problem(draft, x, shape, self.machine, **given)
         step = self.scheduled(draft, step, problem, prod(problem.output))
         return self.packed(draft, step, problem)
+
+    def is_halved(self, draft: Draft) -> bool:
+        return is_halved(self.stored_as, draft, self.shapes[draft.name])
 
     def tiles(self, step: Step, weight: Shape, way: Winograd) -> tuple[str, ...]:
         """The names of the transformed tiles of a block and their products, which get places."""
@@ -272,9 +284,8 @@ class _Planner:
         scratch = {self.fresh(f"{draft.name}:{what}"): shape for what, shape in wanted.items()}
         self.places |= {name: Place(shape, layout, "arena") for name, shape in scratch.items()}
         step = replace(step, scratch=tuple(scratch))
-        problem = ConvProblem(
-            required(draft.stored), (batch,), layout.block, panels=False, reorder=self.reorder
-        )
+        given = {"reorder": self.reorder, "narrow": self.is_halved(draft)}
+        problem = recurrence_problem(draft, batch, layout.block, **given)
         return self.packed(draft, self.scheduled(draft, step, problem, rows), problem)
 
     def scheduled(self, draft: Draft, step: Step, problem: ConvProblem, times: int) -> Step:
@@ -283,7 +294,7 @@ class _Planner:
         if not found:
             raise PlanError(refusal(step.label, self.algorithms))
         picked = self.pick(self.layer(step, problem), found)
-        taken: Candidate = picked.candidate
+        taken = picked.candidate
         step = replace(
             step,
             schedule=taken.schedule,
@@ -306,6 +317,7 @@ class _Planner:
             step.activation,
             problem.stored.shape,
             problem.reorder,
+            problem.weight_bytes,
             self.threads,
         )
         # Frozen dataclasses of names and numbers: their repr is exact.
@@ -326,6 +338,13 @@ class _Planner:
             scratch = panels_of(step, weight.shape, problem.output, self.threads).places(step.name)
             self.places |= scratch
             step = replace(step, scratch=tuple(scratch))
-        self.weights[f"{draft.name}.weight"] = pack_as(schedule, weight, stored, order)
+        if schedule.turned:
+            scratch = turned_places(step.name, schedule, weight.shape)
+            self.places |= scratch
+            step = replace(step, scratch=(*step.scratch, *scratch))
+        tiles = pack_as(schedule, weight, stored, order)
+        tiles, rounding = halved(step.label, tiles) if self.is_halved(draft) else (tiles, 0.0)
+        step = replace(step, rounding=rounding)
+        self.weights[f"{draft.name}.weight"] = tiles
         self.constants[f"{draft.name}.bias"] = Constant(required(draft.bias))
         return replace(step, weight=f"{draft.name}.weight", bias=f"{draft.name}.bias")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
@@ -29,7 +29,7 @@ class ConvProblem:
     with padding are left out; panels: whether x may be packed for vectors of positions; steady:
     whether the kernel moves by one position at a time and its taps are neighbours; reorder:
     whether strips may gather filters that are alike; outputs: of a tile along every axis, where
-    the weights are points of transformed kernels, else ().
+    the weights are points of transformed kernels, else (); weight_bytes: of a stored weight.
     """
 
     stored: np.ndarray
@@ -40,6 +40,7 @@ class ConvProblem:
     steady: bool = False
     reorder: bool = True
     outputs: tuple[int, ...] = ()
+    weight_bytes: int = 4
 
     @property
     def tiles(self) -> int:
@@ -57,6 +58,11 @@ class ConvProblem:
     def columns(self) -> np.ndarray:
         """The matrix view: bool (F, C*K)."""
         return self.stored.reshape(self.stored.shape[0], -1)
+
+    @cached_property
+    def stored_bytes(self) -> int:
+        """Of the weights that exist."""
+        return self.weight_bytes * int(self.stored.sum())
 
     @cached_property
     def density(self) -> float:
@@ -89,9 +95,9 @@ class Candidate:
 
 
 def conv_problem(
-    draft: Draft, x: Place, output: Shape, target: Target, *, reorder: bool
+    draft: Draft, x: Place, output: Shape, target: Target, *, reorder: bool, narrow: bool
 ) -> ConvProblem:
-    """The problem of a convolution's draft that reads x.
+    """The problem of a convolution's draft that reads x; `narrow`: its weights have 16 bits.
 
     Raises:
         PlanError: the target cannot compute it at all.
@@ -111,7 +117,19 @@ def conv_problem(
     spatial = (1,) * (stored.ndim - 2) if covers else tuple(extents)
     steady = bool(extents) and block == target.lanes and is_steady(draft.attributes)
     axes = tuple(outer_axes(dict(draft.attributes), x.shape, stored.shape, spatial))
-    return ConvProblem(stored, (batch, *spatial), block, axes, steady=steady, reorder=reorder)
+    problem = ConvProblem(
+        stored, (batch, *spatial), block, axes, panels=not narrow, steady=steady, reorder=reorder
+    )
+    return replace(problem, weight_bytes=2 if narrow else 4)
+
+
+def recurrence_problem(
+    draft: Draft, batch: int, block: int, *, reorder: bool, narrow: bool
+) -> ConvProblem:
+    """The problem of one time of a recurrence, its states in blocks of so many channels."""
+    stored = required(draft.stored)
+    problem = ConvProblem(stored, (batch,), block, panels=False, reorder=reorder)
+    return replace(problem, weight_bytes=2 if narrow else 4)
 
 
 def required(array: np.ndarray | None) -> np.ndarray:

@@ -12,8 +12,9 @@ from refimpl.graph import Shape
 from refimpl.plan import Plan, PlanError, Schedule, output_positions
 from refimpl.plan.packing import stored_order
 from refimpl.plan.panels import panels_of
+from refimpl.plan.turned import own_scratch, turned_places
 from refimpl.plan.winograd import kernel_shape, scratch_shapes
-from refimpl.tiles import unpack
+from refimpl.tiles import narrowed, unpack
 
 
 def repacked(
@@ -41,20 +42,24 @@ def repacked(
     step = next((s for s in plan.steps if s.name == name and s.schedule is not None), None)
     if step is None:
         raise PlanError(f"{name}: no step of that name has a packed weight")
-    weight, held = unpack(plan.weights[step.weight])
+    old = plan.weights[step.weight]
+    weight, held = unpack(old)
     stored = held if stored is None else stored
     if schedule.storage:
         order = stored_order(schedule.storage, weight, stored)
     tiles = pack_as(schedule, weight, stored, order)
+    if old.dtype == np.float16:
+        tiles = narrowed(tiles)  # exact: these weights were rounded before
     places = dict(plan.places)
     new = replace(step, schedule=schedule)
-    if step.op == "conv":
-        for scratch in step.scratch:
-            del places[scratch]
+    own = () if step.op == "conv" else own_scratch(step)
+    for scratch in step.scratch[len(own) :]:
+        del places[scratch]
+    made = turned_places(name, schedule, weight.shape)
+    if schedule.panel or schedule.storage:
         output = (places[step.inputs[0]].shape[0], *output_positions(plan, step))
-        panels = panels_of(new, weight.shape, output, plan.threads)
-        made = {} if schedule.over_filters or schedule.strip else panels.places(name)
-        places, new = places | made, replace(new, scratch=tuple(made))
+        made = panels_of(new, weight.shape, output, plan.threads).places(name)
+    places, new = places | made, replace(new, scratch=(*own, *made))
     steps = tuple(new if s is step else s for s in plan.steps)
     weights = {**plan.weights, step.weight: tiles}
     return lay_out(replace(plan, steps=steps, places=places, weights=weights))

@@ -205,12 +205,13 @@ def _best_tile(
         return None
     best: tuple[float, Schedule] | None = None
     alike = Counter(strips)
-    rate = _rate(4 * sum(columns * height for columns, height in strips), target)
+    size = problem.weight_bytes
+    rate = _rate(size * sum(columns * height for columns, height in strips), target)
     for tile in _tiles(problem.output[1:], most):
         cycles = sum(
             count
             * _strip_cycles(
-                problem, target, tile, columns, height // lanes, run, 4 * columns * height / rate
+                problem, target, tile, columns, height // lanes, run, size * columns * height / rate
             )
             for (columns, height), count in alike.items()
         )
@@ -266,12 +267,12 @@ def _strip_cycles(
     return total
 
 
-def streamed(cycles: float, weights: int, target: Target) -> float:
-    """The cycles, or those in which one core reads so many weights once, which may be more.
+def streamed(cycles: float, nbytes: int, target: Target) -> float:
+    """The cycles, or those in which one core reads so many bytes of weights, which may be more.
 
     The two overlap, but not wholly.
     """
-    read = 4 * weights / _rate(4 * weights, target)
+    read = nbytes / _rate(nbytes, target)
     return max(cycles, read + (1 - _HIDDEN) * cycles)
 
 

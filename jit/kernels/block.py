@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jit.index import index
-from jit.kernels.conv import multiply_add
-from jit.program import Buffer, Load, Param, Program, Store, nest
+from jit.kernels.conv import multiply_add, stored_as
+from jit.program import Buffer, Floats, Load, Param, Program, Store, nest, read
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class BlockKernel:
 
     rows: of a tile, a multiple of lanes; lanes: rows in a vector; batch: rows of x computed at
     once; split: columns summed apart, so that no product waits for the one before; fused:
-    multiply-adds round once.
+    multiply-adds round once; weights: as what they are stored.
     """
 
     rows: int
@@ -33,18 +33,22 @@ class BlockKernel:
     batch: int
     split: int
     fused: bool
+    weights: Floats = "f32"
 
     @property
     def name(self) -> str:
         """Kind, rows x rows of x, lanes, columns apart."""
-        return f"f32_block_{self.rows}x{self.batch}_v{self.lanes}s{self.split}"
+        return (
+            f"{stored_as(self.weights)}_block_{self.rows}x{self.batch}_v{self.lanes}s{self.split}"
+        )
 
 
 def naive_block(kernel: BlockKernel) -> Program:
     """The definition as loops: every weight of these tiles, others zero, one after another."""
     loops = [("n", index("N")), ("f", index("F")), ("c", index("C"))]
     y = Load("y", (index("n"), index("f")))
-    w, x = Load("w", (index("f"), index("c"))), Load("x", (index("n"), index("c")))
+    w = read(kernel.weights, "w", (index("f"), index("c")))
+    x = Load("x", (index("n"), index("c")))
     body = nest(loops, Store("y", y.subscript, multiply_add(kernel.fused, w, x, y)))
     params = (
         Param("N", 1, multiple=kernel.batch),
@@ -54,7 +58,7 @@ def naive_block(kernel: BlockKernel) -> Program:
     one = index(1)
     buffers = (
         Buffer("x", "read", "f32", (index("N"), index("C")), (index("XN"), one)),
-        Buffer("w", "read", "f32", (index("F"), index("C")), (index("C"), one)),
+        Buffer("w", "read", kernel.weights, (index("F"), index("C")), (index("C"), one)),
         Buffer("y", "update", "f32", (index("N"), index("F")), (index("YN"), one)),
     )
     return Program(kernel.name, params, buffers, (body,))

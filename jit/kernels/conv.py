@@ -21,6 +21,7 @@ from jit.kernels.activation import Activation, activate
 from jit.program import (
     Buffer,
     Call,
+    Floats,
     Load,
     Param,
     Program,
@@ -30,6 +31,7 @@ from jit.program import (
     Value,
     call,
     nest,
+    read,
 )
 
 
@@ -44,7 +46,8 @@ class ConvKernel:
     register while positions pass) rather than the inner one; fused: multiply-adds round once;
     grid: every tile is a work item of its own, as GPUs want it, and passes over all its columns;
     otherwise one thread walks the tiles of a strip once for each block of channels; apart: the
-    vectors of a strip are summed one after another, to compare with.
+    vectors of a strip are summed one after another, to compare with; weights: as what they are
+    stored.
     """
 
     rank: int
@@ -61,11 +64,14 @@ class ConvKernel:
     fused: bool
     grid: bool = False
     apart: bool = False
+    weights: Floats = "f32"
 
     @property
     def name(self) -> str:
         """A name that carries the meaning: kind, rows x positions, lanes, run, epilogue."""
-        parts = [f"f32_conv{self.rank}d_{self.rows}x{self.tile[0] * self.tile[1]}"]
+        parts = [
+            f"{stored_as(self.weights)}_conv{self.rank}d_{self.rows}x{self.tile[0] * self.tile[1]}"
+        ]
         parts.append(f"v{self.lanes}q{self.run}s{self.stride_w}")
         parts.append(f"c{self.x_block}to{self.y_block}")
         parts += [self.activation[0]] if self.activation else []
@@ -77,6 +83,11 @@ class ConvKernel:
     def axes(self) -> str:
         """The letters of the spatial axes."""
         return "dhw"[3 - self.rank :]
+
+
+def stored_as(weights: Floats) -> str:
+    """What the names of kernels begin with: arithmetic is in float32, and so are most weights."""
+    return "f32" if weights == "f32" else f"f32_{weights}"
 
 
 def multiply_add(fused: bool, a: Value, b: Value, c: Value) -> Call:
@@ -91,7 +102,7 @@ def naive(kernel: ConvKernel) -> Program:
     columns = [("c", index("C"))] + [(f"k{a}", index(f"K{a.upper()}")) for a in kernel.axes]
     y = Load("y", _at("n", "f", kernel.y_block, [index(f"o{a}") for a in kernel.axes]))
     x = Load("x", _at("n", "c", kernel.x_block, [_input(kernel, a) for a in kernel.axes]))
-    w = Load("w", (index("f"), *(index(name) for name, _ in columns)))
+    w = read(kernel.weights, "w", (index("f"), *(index(name) for name, _ in columns)))
     product = multiply_add(kernel.fused, w, x, y)
     body: list[Statement] = [
         nest(outputs, Store("y", y.subscript, Load("bias", (index("f"),)))),
@@ -134,7 +145,7 @@ def _buffers(kernel: ConvKernel) -> tuple[Buffer, ...]:
     weights = [index("F"), index("C"), *ks]
     buffers = [
         activation_buffer("x", "read", index("C"), ins, kernel.x_block),
-        Buffer("w", "read", "f32", tuple(weights), contiguous(weights)),
+        Buffer("w", "read", kernel.weights, tuple(weights), contiguous(weights)),
         Buffer("bias", "read", "f32", (index("F"),), (index(1),)),
     ]
     if kernel.residual:

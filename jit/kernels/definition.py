@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jit.kernels.batch import BatchKernel, naive_batch
 from jit.kernels.block import BlockKernel, naive_block
 from jit.kernels.channelwise import (
     ElementKernel,
@@ -35,6 +36,7 @@ from jit.kernels.panel import PanelKernel, naive_positions
 from jit.kernels.plain import MapKernel, ReduceKernel, naive_map, naive_reduce
 from jit.kernels.recurrent import CellKernel, naive_cell
 from jit.kernels.softmax import SoftmaxKernel, naive_softmax
+from jit.kernels.turn import TurnKernel, naive_turn
 from jit.kernels.winograd import (
     WinogradInputKernel,
     WinogradOutputKernel,
@@ -48,6 +50,8 @@ Kernel = (
     | PanelKernel
     | ListedKernel
     | BlockKernel
+    | BatchKernel
+    | TurnKernel
     | PoolKernel
     | ElementKernel
     | RelayoutKernel
@@ -77,6 +81,10 @@ def definition(kernel: Kernel) -> Program:
             return naive_positions(kernel)
         case BlockKernel():
             return naive_block(kernel)
+        case BatchKernel():
+            return naive_batch(kernel)
+        case TurnKernel():
+            return naive_turn(kernel)
         case PoolKernel():
             return naive_pool(kernel)
         case ElementKernel():

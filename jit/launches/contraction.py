@@ -18,10 +18,11 @@ from jit.index import evaluator
 from jit.kernels.conv import ConvKernel, naive
 from jit.launches.axes import AXES, corner, row_offset, stride_params
 from jit.launches.form import Launch, Lowering, Operand, Ref, launch
+from jit.program import Floats
 from jit.stages.compact import column_offset
 from refimpl.graph import Shape
 from refimpl.plan import PlanError, Schedule, Step
-from refimpl.tiles import Tile
+from refimpl.tiles import Tile, Tiles
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,13 @@ def conv_kernel(to: Lowering, work: Contraction, height: int) -> ConvKernel:
         fused=to.target.has("fma"),
         grid=to.target.grid,
         apart=s.apart,
+        weights=stored_floats(to.plan.weights[work.step.weight]),
     )
+
+
+def stored_floats(weight: Tiles) -> Floats:
+    """What kernels are told of a weight's values."""
+    return "f32" if weight.dtype == np.float32 else "f16"
 
 
 def conv_sizes(to: Lowering, work: Contraction) -> dict[str, int]:

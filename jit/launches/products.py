@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from jit.launches.batch import batch_product
 from jit.launches.block import block_product
 from jit.launches.contraction import Contraction, contract
 from jit.launches.form import Launch, Lowering
@@ -29,4 +30,7 @@ def conv(to: Lowering, step: Step) -> Iterator[Launch]:
 
 def product(to: Lowering, work: Contraction) -> Iterator[Launch]:
     """The launches of a contraction whose vectors hold filters."""
-    yield from block_product(to, work) if work.schedule.strip else contract(to, work)
+    if work.schedule.turned:
+        yield from batch_product(to, work)
+    else:
+        yield from block_product(to, work) if work.schedule.strip else contract(to, work)

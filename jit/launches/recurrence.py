@@ -15,6 +15,7 @@ from jit.launches.plain import copy, strides_of, vectors
 from jit.launches.products import product
 from refimpl.plan import Step, states
 from refimpl.plan.recurrence import States
+from refimpl.plan.turned import own_scratch
 
 
 def recurrence(to: Lowering, step: Step) -> Iterator[Launch]:
@@ -24,7 +25,7 @@ def recurrence(to: Lowering, step: Step) -> Iterator[Launch]:
         given, rows = to.operand(name), work.rows(state, work.table.given)
         shape = given.place.shape
         yield from copy(to, step, given, rows, shape, strides_of(given), strides_of(rows))
-    scratch = [to.operand(name) for name in step.scratch]
+    scratch = [to.operand(name) for name in own_scratch(step)]
     product = list(work.product(work.rows(0, 0), scratch[0]))
     if work.table.kind != "gru_reset_first":
         for at, before, after in work.table.order():
@@ -57,11 +58,13 @@ class _Recurrence:
 
     def moved(self, made: Launch, time: int) -> Launch:
         """A product of the state at time 0, made one of the state at another time."""
-        pitch = self.y.place.layout.strides(self.y.place.shape)[0]
-        far = 4 * pitch * (self.table.row(0, time) - self.table.row(0, 0))
-        # A bias is an x, too, that is copied to where the product is added; it stays.
+        start = self.rows(0, 0)
+        far = self.rows(0, time).ref.offset - start.ref.offset
+        begin, end = start.ref.offset, start.ref.offset + 4 * start.room
         refs = {
-            n: replace(r, offset=r.offset + far) if n == "x" and r.segment != "constants" else r
+            n: replace(r, offset=r.offset + far)
+            if r.segment == start.ref.segment and begin <= r.offset < end
+            else r
             for n, r in made.buffers
         }
         return replace(made, buffers=tuple(refs.items()))

@@ -89,6 +89,8 @@ class _Kernel(Emitter):
 
     def buffer(self, name: str) -> str:
         b = self.buffers[name]
+        if b.dtype == "f16":
+            raise ProgramError(f"{self.program.name}: {b.name} is of float16, which needs a CPU")
         kind = "float" if b.dtype == "f32" else "int"
         const = "const " if b.role == "read" else ""
         return f"__global {const}{kind} *restrict {name}, const int {name}_at"

@@ -70,9 +70,14 @@ class _Hoister:
         self.count = 0
 
     def block(self, body: Block, scopes: tuple[_Scope, ...], var: str | None = None) -> Block:
-        scope = _Scope(var)
-        inner = tuple(self.statement(s, (*scopes, scope)) for s in body)
-        return (*(Let(name, value) for value, name in scope.lets.items()), *inner)
+        """The block, every Let before the first statement that needs it: none is held for long."""
+        scope, result = _Scope(var), []
+        for s in body:
+            known = len(scope.lets)
+            made = self.statement(s, (*scopes, scope))
+            result += [Let(name, value) for value, name in list(scope.lets.items())[known:]]
+            result.append(made)
+        return tuple(result)
 
     def statement(self, s: Statement, scopes: tuple[_Scope, ...]) -> Statement:
         match s:

@@ -11,6 +11,7 @@ from jit.program import (
     Block,
     Buffer,
     Const,
+    Floats,
     For,
     Let,
     Load,
@@ -21,18 +22,24 @@ from jit.program import (
     Store,
     call,
     loop,
+    read,
 )
 
 
 def blocks(program: Program, kernel: BlockKernel) -> Program:
     """The program over packed tiles: `values`, `column`, `row` take the place of w."""
     shape = (kernel.batch, kernel.split, kernel.rows // kernel.lanes, kernel.lanes)
-    tile = loop("m", index("N") // kernel.batch, Registers("acc", shape), *_tile(kernel))
     columns = (Let("begin", at("first", "t")), Let("end", at("first", index("t") + 1)))
-    tiles = For("t", at("strip", "s"), at("strip", index("s") + 1), (*columns, tile))
-    body = loop("s", "S", tiles)
+    tile = (*columns, Registers("acc", shape), *_tile(kernel))
+    tiles = For("t", at("strip", "s"), at("strip", index("s") + 1), tile)
+    body = loop("m", index("N") // kernel.batch, loop("s", "S", tiles))
     params = (*program.params, *(Param(name, 1) for name in ("S", "TILES")), Param("J"))
-    return replace(program, params=params, buffers=_buffers(program, kernel), body=(body,))
+    return replace(
+        program,
+        params=params,
+        buffers=packed_buffers(program, kernel.rows, kernel.weights),
+        body=(body,),
+    )
 
 
 def _tile(kernel: BlockKernel) -> Block:
@@ -63,7 +70,8 @@ def _around(kernel: BlockKernel, store: Store) -> Statement:
 
 
 def _product(kernel: BlockKernel, column: Index, apart: Index) -> Store:
-    weight = Load("values", (column, index("fv") * kernel.lanes + index("v")))
+    row = index("fv") * kernel.lanes + index("v")
+    weight = read(kernel.weights, "values", (column, row))
     x = Load("x", (index("m") * kernel.batch + index("u"), at("column", column)))
     place = _sum(apart)
     return Store("acc", place, multiply_add(kernel.fused, weight, x, Load("acc", place)))
@@ -90,12 +98,13 @@ def _added(kernel: BlockKernel) -> list[Statement]:
     return added
 
 
-def _buffers(program: Program, kernel: BlockKernel) -> tuple[Buffer, ...]:
-    flat, rows = (index(1),), index(kernel.rows)
+def packed_buffers(program: Program, height: int, weights: Floats) -> tuple[Buffer, ...]:
+    """The program's buffers, packed tiles of that height in the place of w."""
+    flat, rows = (index(1),), index(height)
     packed = (
-        Buffer("values", "read", "f32", (index("J"), rows), (rows, index(1))),
+        Buffer("values", "read", weights, (index("J"), rows), (rows, index(1))),
         Buffer("column", "read", "i32", (index("J"),), flat),
-        Buffer("row", "read", "i32", (index("TILES") * kernel.rows,), flat),
+        Buffer("row", "read", "i32", (index("TILES") * height,), flat),
         Buffer("first", "read", "i32", (index("TILES") + 1,), flat),
         Buffer("strip", "read", "i32", (index("S") + 1,), flat),
     )

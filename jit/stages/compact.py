@@ -123,7 +123,7 @@ def _buffers(program: Program, kernel: ConvKernel) -> tuple[Buffer, ...]:
     )
     r, q = index(kernel.rows), index(kernel.run)
     packed = (
-        Buffer("values", "read", "f32", (index("J"), q, r), (q * r, r, index(1))),
+        Buffer("values", "read", kernel.weights, (index("J"), q, r), (q * r, r, index(1))),
         Buffer("offset", "read", "i32", (index("J"),), (index(1),)),
         Buffer("first", "read", "i32", (lists,), (index(1),)),
         Buffer("last", "read", "i32", (lists,), (index(1),)),

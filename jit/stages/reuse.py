@@ -8,21 +8,21 @@ one vector load whose lanes are used one by one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from jit.index import Index, index
 from jit.program import (
     Block,
+    Call,
     For,
     Load,
     Program,
     Registers,
     Statement,
     Store,
-    loads,
-    map_loads,
-    map_stores,
+    Value,
+    map_values,
 )
 
 
@@ -57,7 +57,7 @@ def _hoist_all(body: Block, buffers: Mapping[str, str]) -> Block:
 def _hoist(body: Block, buffer: str, name: str) -> Block:
     """Move the load of `buffer` out of the outermost unrolled loop it does not depend on."""
     loops = _chain(body)
-    load = next(item for item in loads(_innermost(body).value) if item.buffer == buffer)
+    value, load = next(pair for pair in _reads(_innermost(body).value) if pair[1].buffer == buffer)
     depends = frozenset().union(*(i.names for i in load.subscript))
     run = _run_loop(loops, load)
     if run is not None:
@@ -73,14 +73,34 @@ def _hoist(body: Block, buffer: str, name: str) -> Block:
         shape = [x.extent or 0 for x in order]
         if not order or order[-1].kind != "vector":
             shape.append(1)  # a scalar: one lane
-    fetch = _fetch(name, load, order, scalar=len(order) < len(shape))
+    fetch = _fetch(name, value, order, scalar=len(order) < len(shape))
     where = tuple(index(x.var) for x in order) + ((index(0),) if len(order) < len(shape) else ())
-    return _insert(body, loops, level, (Registers(name, tuple(shape)), fetch), load, name, where)
+    return _insert(body, loops, level, (Registers(name, tuple(shape)), fetch), value, name, where)
 
 
-def _fetch(name: str, load: Load, order: list[For], scalar: bool) -> Statement:
+def _reads(value: Value) -> Iterator[tuple[Value, Load]]:
+    """Every Load of a value, with what is read by it: itself, or what it is widened to."""
+    match value:
+        case Load():
+            yield value, value
+        case Call("widen", (Load() as load,)):
+            yield value, load
+        case Call(_, args):
+            for arg in args:
+                yield from _reads(arg)
+
+
+def _swapped(value: Value, old: Value, new: Value) -> Value:
+    if value == old:
+        return new
+    if isinstance(value, Call):
+        return Call(value.primitive, tuple(_swapped(arg, old, new) for arg in value.args))
+    return value
+
+
+def _fetch(name: str, value: Value, order: list[For], scalar: bool) -> Statement:
     subscript = tuple(index(x.var) for x in order) + ((index(0),) if scalar else ())
-    statement: Statement = Store(name, subscript, load)
+    statement: Statement = Store(name, subscript, value)
     for outer in reversed(order):
         statement = replace(outer, body=(statement,))
     return statement
@@ -116,19 +136,15 @@ def _insert(
     loops: list[For],
     level: int,
     new: Block,
-    load: Load,
+    old: Value,
     name: str,
     where: tuple[Index, ...],
 ) -> Block:
-    """The chain of loops with `new` in front of loop `level` and the load replaced."""
+    """The chain of loops with `new` in front of loop `level` and `old` replaced."""
     head, last = body[:-1], body[-1]
     if level == 0:
-
-        def swap(old: Load) -> Load:
-            return Load(name, where) if old == load else old
-
-        chain = map_stores((last,), lambda s: replace(s, value=map_loads(s.value, swap)))
+        chain = map_values((last,), lambda value: _swapped(value, old, Load(name, where)))
         return (*head, *new, *chain)
     assert isinstance(last, For)
-    inner = _insert(last.body, loops[1:], level - 1, new, load, name, where)
+    inner = _insert(last.body, loops[1:], level - 1, new, old, name, where)
     return (*head, replace(last, body=inner))

@@ -19,6 +19,7 @@ from jit.artifact import build
 from jit.cache import CodeCache
 from jit.decide import plan
 from jit.decide.candidates import ALGORITHMS, Candidate, Layer, Pick, Picked
+from jit.decide.halved import Weights
 from jit.devices import in_real_time, open_device, target_for
 from jit.executable import Executable
 from jit.inputs import random_inputs
@@ -55,6 +56,7 @@ def tune(
     *,
     threads: int = 1,
     algorithms: Collection[str] = TRIED,
+    weights: Weights = "float32",
     table: Path | None = None,
     cache: CodeCache | None = None,
     tell: Tell = lambda *_: None,
@@ -65,7 +67,7 @@ def tune(
         graph: of the network.
         device: as `jit.devices.open_device` takes it.
         target: that it runs code for; None is what the device's name says.
-        threads: as `jit.decide.plan` takes them.
+        threads, weights: as `jit.decide.plan` takes them.
         algorithms: as well; formats that the planner takes by name alone are among them, since
             measurement needs no model.
         table: file in which times are found and kept; None is the one in the user's folder.
@@ -83,7 +85,7 @@ def tune(
     machine = target_named(name)
 
     def planned(pick: Pick) -> Plan:
-        return plan(graph, machine, threads, algorithms, pick)
+        return plan(graph, machine, threads, algorithms, pick, weights=weights)
 
     with closing(open_device(device)) as session:
         known = LatencyTable.of_user(session.info, machine)

@@ -30,6 +30,7 @@ from refimpl.plan.form import (
 )
 from refimpl.plan.packing import check_packed
 from refimpl.plan.recurrence import KINDS, States
+from refimpl.plan.turned import own_scratch
 from refimpl.plan.winograd import check_winograd
 
 LARGEST_VALUE = 2**40
@@ -234,7 +235,7 @@ def _check_recurrence(plan: Plan, step: Step, shapes: list[Shape], found: Shape)
     table = States(str(kind), bool(reverse), rows // n, n)
     require(found == (table.rows, h), step.name, f"has the shape {found}, not {(table.rows, h)}")
     wanted = [(n, gates), (n, h), (n, gates)][: 3 if kind == "gru_reset_first" else 1]
-    scratch = [plan.places[name] for name in step.scratch]
+    scratch = [plan.places[name] for name in own_scratch(step)]
     require([p.shape for p in scratch] == wanted, step.name, f"its scratch is not {wanted}")
     state = plan.places[step.name]
     check_packed(step, Place((n, h), state.layout, "arena"), scratch[0], plan)

@@ -113,7 +113,8 @@ class Schedule:
     is 0.  Elsewhere they hold output positions (`jit.kernels.panel.PanelKernel`): strips are of
     any `rows` filters in any order, tiles of (1, positions), and `panel` tiles are packed at once.
     Products without positions may have strips of several tiles (`jit.kernels.block.BlockKernel`):
-    `strip` filters, tiles of up to `rows` of them, (1, rows of x) computed at once.
+    `strip` filters, tiles of up to `rows` of them, (1, rows of x) computed at once.  `turned`,
+    their vectors hold rows of x instead of filters (`jit.kernels.batch.BatchKernel`).
     With a `storage`, "csr" or "fkw", filters come one by one (`rows` is 1), each with the lists of
     `refimpl.storage` (`jit.kernels.listed.ListedKernel`): what others do, to compare with.
 
@@ -131,6 +132,7 @@ class Schedule:
     strip: int = 0
     storage: str = ""
     apart: bool = False
+    turned: bool = False
 
     @property
     def grain(self) -> int:
@@ -191,7 +193,8 @@ class Step:
     """One fused operation and the value it computes.
 
     `scratch` names values of the arena that hold something only while the step runs; `tasks` is
-    into how many shares its kernels are divided at most, `threads` of its Plan or fewer.
+    into how many shares its kernels are divided at most, `threads` of its Plan or fewer.  A weight
+    stored in 16 bits has been changed by `rounding` of the layer's largest at most.
     """
 
     name: str
@@ -210,6 +213,7 @@ class Step:
     dense_macs: int = 0
     kept_macs: int = 0
     tasks: int = 1
+    rounding: float = 0.0
 
     @property
     def label(self) -> str:

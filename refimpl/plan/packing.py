@@ -18,8 +18,9 @@ from refimpl.plan.form import (
     require,
 )
 from refimpl.plan.panels import panels_of
+from refimpl.plan.turned import own_scratch, turned_places
 from refimpl.storage import FKW, StorageError
-from refimpl.tiles import Tile, unpack
+from refimpl.tiles import Tile, Tiles, unpack
 
 STORAGES = ("csr", "fkw")
 """Formats of `refimpl.storage` that a convolution may be computed from as they are."""
@@ -37,6 +38,7 @@ def check_packed(step: Step, x: Place, y: Place, plan: Plan) -> None:
     bias = plan.constants.get(step.bias)
     fits = bias is not None and bias.array.shape == weight.shape[:1]
     require(fits, step.name, f"its bias is not one value for each of {weight.shape[0]} filters")
+    _check_types(step, weight)
     if schedule.panel or schedule.storage:
         _check_positions(step, x, plan)
         return
@@ -62,13 +64,23 @@ def check_packed(step: Step, x: Place, y: Place, plan: Plan) -> None:
     _check_blocks(step.name, plan, step, block)
 
 
+def _check_types(step: Step, weight: Tiles) -> None:
+    """All values of a type that the step's kernels read."""
+    kinds = {tile.values.dtype.name for tile in weight}
+    s = step.schedule
+    panel = s is not None and bool(s.panel or s.storage)
+    known = {"float32"} if panel or step.winograd is not None else {"float32", "float16"}
+    require(len(kinds) <= 1 and kinds <= known, step.name, f"weights of {sorted(kinds)}")
+
+
 def _checked_schedule(step: Step) -> Schedule:
     s = step.schedule
     require(s is not None, step.name, "has no schedule")
     assert s is not None
     sizes = (s.rows, s.lanes, *s.tile, s.run, s.channel_block)
-    sound = min(sizes) >= 1 and s.lanes <= WIDEST and s.run <= WIDEST and s.rows % s.grain == 0
-    sums = s.rows * prod(s.tile) // s.lanes
+    sound = min(sizes) >= 1 and s.lanes <= WIDEST and s.run <= WIDEST
+    sound = sound and (s.strip > 0 if s.turned else s.rows % s.grain == 0)
+    sums = s.rows * prod(s.tile) // max(s.lanes, 1)
     require(sound and 0 <= s.panel <= _MOST_TILES, step.name, f"unsound {s}")
     require(sums <= _MOST_SUMS, step.name, f"unsound {s}")
     kind = sum(map(bool, (s.panel, s.strip, s.storage)))
@@ -125,7 +137,7 @@ def _check_tiles(step: Step, x: Place, y: Place, plan: Plan) -> None:
     require(len(weight.shape) == 2, step.name, "several tiles in a strip, and it has positions")
     flat = len(x.shape) == len(y.shape) == 2 and s.tile[0] == s.run == 1
     require(flat, step.name, f"strips of several tiles, and tiles of {s.tile}, runs of {s.run}")
-    require(not step.scratch or step.op == "recurrence", step.name, "it needs no scratch")
+    _check_turned(step, plan)
     require(s.strip >= 1 and not s.panel, step.name, f"unsound {s}")
     strips = -(-weight.shape[0] // s.strip)
     require(len(weight.strips) == strips, step.name, f"its strips are not {strips}")
@@ -136,9 +148,21 @@ def _check_tiles(step: Step, x: Place, y: Place, plan: Plan) -> None:
             _check_columns(step.name, s, tile, weight.shape, x.layout.block)
 
 
+def _check_turned(step: Step, plan: Plan) -> None:
+    """Beside a recurrence's own, the scratch is what turned rows need."""
+    s = _checked_schedule(step)
+    require(step.op == "recurrence" or not own_scratch(step), step.name, "it needs no scratch")
+    wanted = turned_places(step.name, s, plan.weights[step.weight].shape)
+    places = [plan.places[name] for name in step.scratch[len(own_scratch(step)) :]]
+    same = [(p.shape, p.layout) for p in places] == [(p.shape, p.layout) for p in wanted.values()]
+    require(same, step.name, f"its scratch is not {list(wanted.values())}")
+    whole = not s.turned or s.tile[1] % s.lanes == 0
+    require(whole, step.name, f"panels of {s.tile[1]} rows in vectors of {s.lanes}")
+
+
 def _check_tile_rows(name: str, s: Schedule, tile: Tile, first: int, end: int) -> None:
     height = tile.rows.size
-    fits = 1 <= height <= s.rows and height % min(height, s.lanes) == 0
+    fits = 1 <= height <= s.rows and (s.turned or height % min(height, s.lanes) == 0)
     require(fits, name, f"a tile of {height} filters, in vectors of {s.lanes}, at most {s.rows}")
     inside = first <= int(tile.rows.min()) <= int(tile.rows.max()) < end
     different = np.unique(tile.rows).size == height

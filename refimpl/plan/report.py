@@ -27,6 +27,7 @@ HEADINGS = (
 class ReportRow:
     """One step: what it computes, how and why.
 
+    `stored_as` is the type of its packed weights ("" for none), `rounding` as a Step's;
     `dense_macs` counts every weight at every position, `kept_macs` the stored ones; `weight_bytes`
     are packed values, lists and bias; `tasks` is how many threads share it, `cycles` are predicted
     for the one that takes longest, 0 where nothing was.  `seconds` were measured when the plan was
@@ -42,6 +43,8 @@ class ReportRow:
     dense_macs: int
     kept_macs: int
     weight_bytes: int
+    stored_as: str
+    rounding: float
     tasks: int
     cycles: float
     reason: str
@@ -57,7 +60,14 @@ class ReportRow:
         shown = (n if isinstance(n, str) else short(n) for n in numbers)
         taken = dict(self.seconds).get(self.how)
         time = "" if taken is None else duration(taken)
-        return (self.layer, shared(self.how, self.tasks), self.layout, *shown, time, self.reason)
+        how = f"{self.how} float16" if self.stored_as == "float16" else self.how
+        return (self.layer, shared(how, self.tasks), self.layout, *shown, time, self.why)
+
+    @property
+    def why(self) -> str:
+        """The reason, and what 16 bits have done to the weights."""
+        rounded = f"; weights rounded by {self.rounding:.1e} of the largest"
+        return self.reason + (rounded if self.stored_as == "float16" else "")
 
 
 def shared(how: str, tasks: int) -> str:
@@ -87,6 +97,8 @@ def _row(plan: Plan, step: Step) -> ReportRow:
         step.dense_macs,
         step.kept_macs,
         _weight_bytes(plan, step),
+        str(plan.weights[step.weight].dtype) if step.weight in plan.weights else "",
+        step.rounding,
         step.tasks,
         step.choice.cycles / step.tasks,
         step.choice.reason,
