@@ -115,8 +115,8 @@ def split(statement: Statement, var: str, factor: int, outer: str, inner: str) -
     result: list[For] = []
     for old in loops:
         if old.var != var:
-            bounds = (substitute(bound, bindings) for bound in (old.lo, old.hi))
-            result.append(For(old.var, *bounds, old.body, old.kind))
+            lo, hi = substitute(old.lo, bindings), substitute(old.hi, bindings)
+            result.append(replace(old, lo=lo, hi=hi))
             continue
         result.append(replace(old, var=outer, hi=old.hi // factor))
         result.append(For(inner, index(0), index(factor), ()))

@@ -53,7 +53,7 @@ def test_cpus_compile_it(name):
 def test_work_items_have_no_columns():
     machine = target("opencl")
     assert isinstance(machine, OpenCLTarget)
-    with pytest.raises(ProgramError, match="tile is read by columns"):
+    with pytest.raises(ProgramError, match="reads no tile across"):
         emit_source([lower(TurnKernel(4)).program], machine)
 
 
