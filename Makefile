@@ -53,8 +53,8 @@ lint: $(READY)
 demo: $(READY) qemu  ## train, prune, compile and compare a small 3-D network on real data
 	$(BIN)/gossamer demo
 
-bench: $(READY)  ## layers and networks against the best peers: each ratio beside its aim
-	$(PY) -m bench.headline --tune
+bench: $(READY)  ## layers and networks against the best peers: each ratio beside its aim; OPTIONS=--tune
+	$(PY) -m bench.headline $(OPTIONS)
 
 NETWORKS := c3d r2plus1d_18 s3d vgg16 resnet18 resnet50 mobilenet_v2 efficientnet_b0 unet \
   bidirectional_lstm transformer gru 'gru --steps 100' 'gru --batch 32' 'gru --batch 32 --steps 100'
