@@ -16,6 +16,7 @@ from refimpl.ops import OPERATORS
 NOT_WRITTEN = {
     *("adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool"),  # in the examples' forms
     *("group_norm", "local_response_norm", "rms_norm", "softplus", "upsample"),
+    "winograd_conv",  # ONNX has no such operator
 }
 VARIANTS = {
     "avg_pool": {"ceil_mode": False},

@@ -63,4 +63,4 @@ def test_the_command_line(line: str, folder: Path, monkeypatch) -> None:
 
 def test_all_lines_were_found() -> None:
     assert len(LINES) == README.count("\ngossamer ")
-    assert sum(LONG in line for line in LINES) == 2
+    assert sum(LONG in line for line in LINES) == 3
