@@ -146,6 +146,11 @@ def test_an_emulator_is_refused(path):
         tuned(path, device="qemu:cortex-a76")
 
 
+def test_an_unknown_device_is_refused_as_everywhere(path):
+    with pytest.raises(DeviceError, match="unknown device 'nonsense'; known are host"):
+        tuned(path, device="nonsense")
+
+
 def test_the_best_of_every_kind_is_tried_however_slow_it_should_be():
     strip = Schedule(16, 16, (1, 4), 1, 8, False)
     panel = replace(strip, rows=8, panel=1)

@@ -80,8 +80,11 @@ def tune(
         TableError: the table cannot be read or written.
     """
     name = target or target_for(device)
-    if not in_real_time(device) or name is None:
+    if not in_real_time(device):
         raise DeviceError(f"time on {device} says nothing; tune on a machine, such as host")
+    if name is None:  # only unknown devices do not say it, and opening one says which are known
+        open_device(device).close()
+        raise DeviceError(f"{device} does not say its target; name one with target=")
     machine = target_named(name)
 
     def planned(pick: Pick) -> Plan:
