@@ -134,6 +134,11 @@ def test_plan_reports_and_saves(model: str, tmp_path: Path, capsys) -> None:
     assert load_plan(out).target == "cortex-a53"
 
 
+def test_plan_refuses_a_device_that_it_would_not_measure_on(model: str, capsys) -> None:
+    assert main(["plan", f"{model}:net", "--device", "qemu:cortex-a76"]) == 1
+    assert "--target says what to compile for" in capsys.readouterr().err
+
+
 def test_plan_and_inspect_speak_json(net: str, model: str, capsys) -> None:
     for verb in ("plan", "inspect"):
         assert main([verb, net, "--json"]) == 0

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from gossamer.cli.models import Shapes, StoredAs, Threads, plan_of, tuned
 from gossamer.cli.output import show_json, show_line, show_table
+from gossamer.errors import ModelError
 from gossamer.front import save
 from refimpl.plan import Plan
 from refimpl.plan.report import HEADINGS, ReportRow, duration, rows, summary
@@ -24,7 +25,7 @@ def plan(
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
     candidates: bool = False,
     tune: bool = False,
-    device: str = "host",
+    device: str | None = None,
     threads: Threads = None,
     weights: StoredAs = None,
     shape: Shapes = None,
@@ -49,12 +50,14 @@ def plan(
         Measure the promising candidates of every layer on the device, and take the fastest. Times
         are kept, so tuning can be interrupted and goes on where it was.
     device
-        Where to measure: host, host-isolated or opencl.
+        Where --tune measures: host, the default, host-isolated or opencl.
     json
         Print JSON.
     """
+    if device is not None and not tune:
+        raise ModelError("--device says where --tune measures; --target says what to compile for")
     if tune:
-        made = tuned(model, device, target, shape, threads, weights)
+        made = tuned(model, device or "host", target, shape, threads, weights)
     else:
         made = plan_of(model, target, shape, threads, weights)
     if out:
