@@ -69,6 +69,7 @@ def test_every_layer_takes_the_fastest_of_what_was_measured(path):
         seconds = dict(step.choice.seconds)
         assert len(seconds) > 1
         assert step.choice.winner == min(seconds, key=seconds.__getitem__)
+        assert f"fastest of {len(seconds)} measured" in step.choice.reason
     first, *_, last = told
     assert first[0] < last[0] == last[1]
     assert [known for known, _ in told] == sorted(known for known, _ in told)
@@ -139,6 +140,18 @@ def test_a_table_that_is_none_is_named(path):
 def test_a_table_without_a_folder_is_named(tmp_path):
     with pytest.raises(TableError, match="missing"):
         LatencyTable(tmp_path / "missing" / "t", "m").put("layer", {"a": 1.0})
+
+
+def test_a_full_disk_is_told_from_a_damaged_table(path, monkeypatch):
+    def refuse(*_, **__):
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    table = LatencyTable(path, "m")
+    monkeypatch.setattr("jit.tune.table.sqlite3.connect", refuse)
+    with pytest.raises(TableError, match=f"{path.name}.*make room"):
+        table.put("layer", {"a": 1.0})
 
 
 def test_an_emulator_is_refused(path):

@@ -133,9 +133,12 @@ def chosen(
         picked: the one that is taken.
         target: the machine.
     """
+    reason = _reason(problem, picked, target)
+    if picked.seconds:
+        reason += f"; the fastest of {len(picked.seconds)} measured"
     return Choice(
         picked.candidate.name,
-        _reason(problem, picked, target),
+        reason,
         tuple((c.name, round(c.cycles)) for c in found),
         tuple(sorted(picked.seconds.items(), key=lambda item: item[1])),
     )

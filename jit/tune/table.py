@@ -94,9 +94,12 @@ class LatencyTable:
                     found = [connection.execute(statement, row).fetchall() for row in rows]
                 return [row for rows in found for row in rows]
         except sqlite3.Error as error:
-            raise TableError(
-                f"{self.path}: {error}; deleting it loses measured times only"
-            ) from error
+            full = getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+                sqlite3.SQLITE_FULL,
+                sqlite3.SQLITE_IOERR,
+            )
+            way = "make room on its disk" if full else "deleting it loses measured times only"
+            raise TableError(f"{self.path}: {error}; {way}") from error
 
 
 def machine_digest(info: DeviceInfo, target: Target) -> str:
