@@ -16,6 +16,10 @@ from safetensors.numpy import load, save
 from small_plans import plans, small_plan
 
 import jit.files
+from conformance.build import build
+from conformance.layers import Linear, Net
+from conformance.values import Values
+from jit.decide import plan as make_plan
 from jit.plan_file import PlanFileError, load_plan, plan_bytes, save_plan
 from refimpl.graph import Constant
 from refimpl.layout import Layout
@@ -230,6 +234,8 @@ CONV = next(s for s in PLAN.steps if s.op == "conv" and s.residual)
 ARENA = PLAN.places[CONV.name]
 TILE = PLAN.weights[CONV.weight].strips[0][0]
 WEIGHT = CONV.weight
+FLAT = make_plan(build(Net((3, 9), (Linear(5),)), Values("zeros"))[0], "x86-64-avx2")
+LINEAR = next(s for s in FLAT.steps if s.op == "conv")
 
 UNSOUND = {
     "a larger result": with_place(PLAN, CONV.name, shape=(*ARENA.shape[:3], ARENA.shape[3] + 1)),
@@ -242,6 +248,11 @@ UNSOUND = {
     "no schedule": with_step(PLAN, CONV.name, schedule=None),
     "no inputs": with_step(PLAN, CONV.name, inputs=()),
     "two attributes less": with_step(PLAN, CONV.name, attributes=()),
+    "an absurd block of channels": with_step(
+        PLAN, CONV.name, schedule=replace(CONV.schedule, channel_block=2**31)
+    ),
+    "strides of a linear layer": with_step(FLAT, LINEAR.name, attributes=(("stride", (1, 1)),)),
+    "padding of a linear layer": with_step(FLAT, LINEAR.name, attributes=(("padding", 3),)),
     "an unknown activation": with_step(PLAN, CONV.name, activation=("eval", ())),
     "an activation's numbers": with_step(PLAN, CONV.name, activation=("clamp", (1.0,))),
     "a column outside": with_tile(PLAN, WEIGHT, columns=TILE.columns + 10**6),
@@ -273,3 +284,4 @@ def test_unsound_plans_are_refused(name: str, tmp_path: Path) -> None:
 
 def test_sound_plans_obey_the_rules() -> None:
     check(PLAN)
+    check(FLAT)

@@ -197,6 +197,8 @@ def _check_conv(plan: Plan, step: Step, shapes: list[Shape], found: Shape) -> No
 
 def _linear_result(step: Step, x: Shape, weight: Shape) -> Shape:
     require(len(weight) == 2 and x[1] == weight[1], step.name, f"{x} with a weight {weight}")
+    no_axes = all(value == () for _, value in step.attributes)
+    require(no_axes, step.name, f"attributes {step.attributes} of axes that it lacks")
     return (x[0], weight[0])
 
 

@@ -78,7 +78,7 @@ def _checked_schedule(step: Step) -> Schedule:
     require(s is not None, step.name, "has no schedule")
     assert s is not None
     sizes = (s.rows, s.lanes, *s.tile, s.run, s.channel_block)
-    sound = min(sizes) >= 1 and s.lanes <= WIDEST and s.run <= WIDEST
+    sound = 1 <= min(sizes) <= max(sizes) < 2**31 and s.lanes <= WIDEST and s.run <= WIDEST
     sound = sound and (s.strip > 0 if s.turned else s.rows % s.grain == 0)
     sums = s.rows * prod(s.tile) // max(s.lanes, 1)
     require(sound and 0 <= s.panel <= _MOST_TILES, step.name, f"unsound {s}")
