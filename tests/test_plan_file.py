@@ -253,6 +253,10 @@ UNSOUND = {
     ),
     "strides of a linear layer": with_step(FLAT, LINEAR.name, attributes=(("stride", (1, 1)),)),
     "padding of a linear layer": with_step(FLAT, LINEAR.name, attributes=(("padding", 3),)),
+    "a rounding below nothing": with_step(FLAT, LINEAR.name, rounding=-1.0),
+    "a time below nothing": with_step(
+        PLAN, CONV.name, choice=replace(CONV.choice, seconds=(("8x8 v8", -1.0),))
+    ),
     "an unknown activation": with_step(PLAN, CONV.name, activation=("eval", ())),
     "an activation's numbers": with_step(PLAN, CONV.name, activation=("clamp", (1.0,))),
     "a column outside": with_tile(PLAN, WEIGHT, columns=TILE.columns + 10**6),

@@ -6,7 +6,7 @@ arguments, so a wrong shape or column here would be a wild write there.
 
 from __future__ import annotations
 
-from math import prod
+from math import inf, prod
 
 from refimpl.graph import Shape
 from refimpl.layout import LayoutError, walks_in_blocks
@@ -61,6 +61,8 @@ def check(plan: Plan) -> None:
         _check_order(plan, step, known)
         fits = 1 <= step.tasks <= plan.threads
         require(fits, step.name, f"{step.tasks} tasks for {plan.threads} threads")
+        told = (step.rounding, *(seconds for _, seconds in step.choice.seconds))
+        require(all(0 <= n < inf for n in told), step.name, "a measure that is none")
         _check_step(plan, step)
         known.add(step.name)
     computed = {step.name for step in plan.steps}

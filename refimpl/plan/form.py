@@ -107,19 +107,20 @@ class Place:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a convolution is cut.
+    """How a convolution is cut.  There are five kinds, told apart by what is not 0 or empty:
 
-    Vectors hold filters (`jit.kernels.conv.ConvKernel` says what each part means) where `panel`
-    is 0.  Elsewhere they hold output positions (`jit.kernels.panel.PanelKernel`): strips are of
-    any `rows` filters in any order, tiles of (1, positions), and `panel` tiles are packed at once.
-    Products without positions may have strips of several tiles (`jit.kernels.block.BlockKernel`):
-    `strip` filters, tiles of up to `rows` of them, (1, rows of x) computed at once.  `turned`,
-    their vectors hold rows of x instead of filters (`jit.kernels.batch.BatchKernel`).
-    With a `storage`, "csr" or "fkw", filters come one by one (`rows` is 1), each with the lists of
-    `refimpl.storage` (`jit.kernels.listed.ListedKernel`): what others do, to compare with.
+    | not 0     | a vector holds | a strip is                   | `tile`         | kernel         |
+    |-----------|----------------|------------------------------|----------------|----------------|
+    | (none)    | filters        | `rows` neighbouring filters  | rows, columns  | `ConvKernel`   |
+    | `panel`   | positions      | any `rows` filters           | 1, positions   | `PanelKernel`  |
+    | `strip`   | filters        | `strip` filters, whose tiles | 1, rows of x   | `BlockKernel`  |
+    | + turned  | rows of x      | have up to `rows` of them    |                | `BatchKernel`  |
+    | `storage` | positions      | one filter with its list     | 1, positions   | `ListedKernel` |
 
+    The kernels, in `jit.kernels`, say what each part means.  `panel` tiles are packed at once;
+    `strip` is for products without positions; a `storage` is "csr" or "fkw" of `refimpl.storage`.
     `apart`: what one vector of a strip's filters, or one filter, loads is not shared with the
-    others; for comparison as well.
+    others, to see what sharing is worth.
     """
 
     rows: int
