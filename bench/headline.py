@@ -1,11 +1,11 @@
-"""What this project set itself to reach, and where it stands: the heart of it, in some minutes.
+"""What this project set itself to reach, and where it stands, in some twenty minutes.
 
     python -m bench.headline
 
 Layers of every kind and networks of every family, dense and pruned, on one thread and on two,
 float32, each checked and compared with its peers in interleaved rounds; every ratio beside its aim.
-The peers are those that are ever the fastest; `bench.layers` and `bench.networks` know more layers,
-networks and peers.  Nothing here fails a build, a shared machine being no judge: the exit code says
+The peers are those that are ever the fastest; `bench.layers` and `bench.networks` know others, and
+more networks.  Nothing here fails a build, a shared machine being no judge: the exit code says
 if the outputs were right.
 """
 
@@ -27,11 +27,9 @@ from bench.networks.measure import NetworkReport, bench_network
 _PEERS = ("torch", "onnxruntime", "openvino", "ncnn", "mnn-accurate")
 _SLIM = ("onnxruntime", "openvino", "mnn-accurate")
 _SPARSE = ("onnxruntime", "openvino", "ncnn", "mnn-accurate", "mnn-sparse")
-_DENSE_LAYERS = (
-    "c3_512_512_2x7", "c2_64_64_56", "c2_256_256_56", "c2_512_512_14", "dw_144_56", "pw_576_96_14",
-    "fc_1024_1024",
-)  # fmt: skip
 _PRUNED_LAYERS = ("c3_256_256_8x28", "c2_128_128_28")
+_DENSE_LAYERS = tuple(name for name in LAYERS if name not in _PRUNED_LAYERS)
+_SCHEMES, _KEEPS = ("kgs:8x4", "kgs:16x4", "kgs:32x4"), ("1/2", "1/3.6", "1/10")
 _RECURRENT = ("torch", "onnxruntime", "openvino")
 _NETWORKS = (
     (Case("c3d"), None, _SLIM, 1),
@@ -94,7 +92,7 @@ def measure(rounds: int, seed: int, tune: bool, tell: Callable[[str], None]) -> 
     """Measure all of it; what is refused is left out, by name."""
     options = {"rounds": rounds, "seed": seed, "tune": tune, "tell": tell}
     found = Headline()
-    thin = prunings(("kgs:8x4", "kgs:32x4"), ("1/3.6", "1/10"))
+    thin = prunings(_SCHEMES, _KEEPS)
     for names, chosen in ((_DENSE_LAYERS, []), (_PRUNED_LAYERS, thin)):
         texts = {name: LAYERS[name] for name in names}
         try:
