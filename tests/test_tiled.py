@@ -23,7 +23,7 @@ from jit.target import LlvmTarget, target
 from refimpl.bounds import bounded_step
 from refimpl.graph import Constant, Graph, Node, Sparsity, attributes
 from refimpl.graph import evaluate as evaluate_graph
-from refimpl.plan import PlanError, Schedule, check, evaluate
+from refimpl.plan import PlanError, Schedule, check, evaluate, stored_macs
 from refimpl.schemes import scheme_from_text
 from refimpl.winograd import convolve, denominator, transform_weight, transforms
 
@@ -275,6 +275,11 @@ def test_any_candidate_can_be_asked_for(name):
     usual = conv(plan(HEAVY, "x86-64-avx512"))
     assert name in dict(usual.choice.candidates)
     assert conv(plan(HEAVY, "x86-64-avx512", algorithms=(name,))).choice.winner == name != usual
+
+
+def test_products_are_counted_between_the_transforms():
+    made = plan(HEAVY, "x86-64-avx512", algorithms=("winograd F(4,4)",))
+    assert stored_macs(made, conv(made)) == 6 * 6 * 128 * 128 * 7 * 7
 
 
 def test_an_algorithm_can_be_forbidden():

@@ -29,7 +29,7 @@ from refimpl.graph import Attributes, Constant, Shape
 from refimpl.layout import Layout
 from refimpl.plan.report import show
 from refimpl.tiles import Tiles
-from refimpl.winograd import tile_counts
+from refimpl.winograd import points, tile_counts
 
 CONVOLUTIONS = ("conv", "winograd_conv")
 """Operations with a packed weight and positions."""
@@ -272,12 +272,21 @@ def output_positions(plan: Plan, step: Step) -> Shape:
 
 
 def stored_macs(plan: Plan, step: Step) -> int:
-    """Multiply-adds that a convolution performs, explicit zeros and padding rows included."""
+    """Multiply-adds that a convolution performs, explicit zeros and padding rows included.
+
+    By Winograd they are those between the transforms.
+    """
     # A recurrence is one product per row of its gates.
     rows, positions = plan.places[step.inputs[0]].shape[0], output_positions(plan, step)
+    weight = plan.weights[step.weight]
+    if step.winograd is None:
+        return weight.stored * rows * prod(positions)
+    tiles = rows * prod(tile_counts(step.winograd.outputs, positions))
     if step.op == "winograd_conv":
-        positions = tile_counts(dict(step.attributes)["outputs"], positions)
-    return plan.weights[step.weight].stored * rows * prod(positions)
+        return weight.stored * tiles
+    filters = sum(strip[0].rows.size for strip in weight.strips)
+    _, channels, *kernel = weight.shape
+    return points(step.winograd.outputs, kernel) * channels * filters * tiles
 
 
 def lifetimes(plan: Plan) -> dict[str, tuple[int, int]]:
