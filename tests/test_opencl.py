@@ -51,16 +51,6 @@ from refimpl.plan import Plan
 TARGET = cast(OpenCLTarget, target("opencl"))
 
 
-@pytest.fixture(scope="module")
-def device():
-    try:
-        session = open_device("opencl")
-    except DeviceError as error:
-        pytest.skip(str(error))
-    with session:
-        yield session
-
-
 def array(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
