@@ -98,11 +98,7 @@ def conv_stages(k: ConvKernel) -> list[Stage]:
         Stage("fuse", "join bias, residual and activation to the tile", fuse),
         *_apart(k.apart, "fv"),
         Stage("promote", "hold the tile's sums in registers", promote),
-        Stage(
-            "reuse",
-            "load weights and inputs of a column once",
-            lambda p: reuse(p, "j", {"values": "wreg", "x": "xreg"}),
-        ),
+        _reuse({"values": "wreg", "x": "xreg"}),
         _address(),
         _parallel(["s", "n", "od", "oht", "owt"], k.grid),
     ]
@@ -125,11 +121,7 @@ def panel_stages(k: PanelKernel) -> list[Stage]:
         ),
         *_apart(k.apart, "r"),
         _sums(within="s"),
-        Stage(
-            "reuse",
-            "load weights and inputs of a column once",
-            lambda p: reuse(p, "j", {"values": "wreg", "panel": "xreg"}),
-        ),
+        _reuse({"values": "wreg", "panel": "xreg"}),
         _address(),
         _parallel(["part"], False),
     ]
@@ -195,11 +187,7 @@ def batch_stages(k: BatchKernel) -> list[Stage]:
     """From naive loops to tiles whose sums are vectors of rows of x."""
     return [
         Stage("batch", "keep only the kept weights, tile by tile", lambda p: batch(p, k)),
-        Stage(
-            "reuse",
-            "load weights and inputs of a column once",
-            lambda p: reuse(p, "j", {"values": "wreg", "t": "xreg"}),
-        ),
+        _reuse({"values": "wreg", "t": "xreg"}),
         _address(),
         _parallel(["s"], False),
     ]
@@ -211,6 +199,11 @@ def turn_stages(k: TurnKernel) -> list[Stage]:
         return [_address(), _parallel(["i", "j"], False)]
     squares = Stage("turn", "load by rows and store by columns", lambda p: turn(p, k))
     return [squares, _address(), _parallel(["ib", "jb"], False)]
+
+
+def _reuse(held: dict[str, str]) -> Stage:
+    """Of what a column loads, by buffer: the registers that hold it."""
+    return Stage("reuse", "load weights and inputs of a column once", lambda p: reuse(p, "j", held))
 
 
 def _address() -> Stage:
